@@ -1,0 +1,134 @@
+"""The pipeline from nodes to native code, read top to bottom: simplify, schedule, plan, emit, load."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from staticad.emit import Argument, Failure, Program, Text, emit
+from staticad.errors import GraphError
+from staticad.ir import Check, Graph, Node, toposort, verify
+from staticad.ops import sources
+from staticad.plan import Plan, plan
+from staticad.schedule import schedule
+from staticad.simplify import simplify
+
+if TYPE_CHECKING:
+    from staticad.runtime.load import Native
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """Native code and what it was made of.
+
+    ``native.call(work?, *inputs, *hidden, *outputs)`` returns a status code: 0, or 1 + the position in ``failures``.
+    """
+
+    graph: Graph
+    plan: Plan
+    text: Text
+    native: Native
+    hidden: list[sources.Storage]
+    written: list[sources.Storage]
+    failures: list[Failure]
+    seconds: dict[str, float]
+
+
+def compile_nodes(
+    inputs: Sequence[Node], outputs: Sequence[Node], updates: Mapping[Node, Node], name: str, hints: Sequence[str | None] = ()
+) -> Compiled:
+    """Native code that computes ``outputs`` from ``inputs`` and replaces each storage in ``updates`` by its new value.
+
+    ``inputs`` are input nodes; ``updates`` maps data nodes to nodes of the same type.
+    """
+    clock = Clock()
+    raw = Graph(tuple(inputs), (*outputs, *updates.values()))
+    checks = list(dict.fromkeys(check for node in raw.nodes for check in node.op.checks(node)))
+    graph = simplify(raw)
+    clock.lap("simplify")
+    targets = list(updates)
+    results = distinct(graph.outputs)
+    graph = Graph(graph.inputs, tuple(results))
+    debug("graph", 1, graph)
+    if debug_level():
+        verify(graph)
+    hidden = list(dict.fromkeys([*targets, *(x for x in graph.nodes if x.op is sources.data)]))
+    body = schedule(graph)
+    clock.lap("schedule")
+    # An output that an update made in place lies in the buffer of what it updated.
+    buffers = [body.storage.root[x] for x in results]
+    own, replaced = buffers[: len(outputs)], dict(zip(buffers[len(outputs) :], targets, strict=True))
+    layout = plan(body, set(own), replaced)
+    clock.lap("plan")
+    signature = ", ".join(x.params["name"] for x in inputs)
+    program = Program(
+        plan=layout,
+        title=f"{name}({signature})",
+        sources=[Argument(x, x.params["name"]) for x in inputs] + [Argument(x, x.params["storage"].name or x.name) for x in hidden],
+        outputs=[Argument(x, hint) for x, hint in zip(own, [*hints, *[None] * len(own)], strict=False)],
+        updates=replaced,
+        checks=checks,
+    )
+    text = emit(program)
+    clock.lap("emit")
+    debug("source", 3, text.source)
+    from staticad.runtime.load import load  # imports Numba
+
+    clock.lap("import")
+    native = load(text.source, name)
+    clock.lap("native")
+    return Compiled(graph, layout, text, native, storages(hidden), storages(targets), text.failures, clock.seconds)
+
+
+def storages(nodes: Sequence[Node]) -> list[sources.Storage]:
+    return [node.params["storage"] for node in nodes]
+
+
+def distinct(outputs: Sequence[Node]) -> list[Node]:
+    """The outputs as distinct nodes that are no sources, so that each has a buffer of its own to be written to."""
+    seen: set[Node] = set()
+    found: list[Node] = []
+    for node in outputs:
+        if node in seen or not node.args and node.op in (sources.data, sources.input_):
+            node = sources.stop_gradient(node)
+        seen.add(node)
+        found.append(node)
+    return found
+
+
+def check_closed(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+    """Raise `GraphError` unless every input that the outputs depend on is in ``inputs``."""
+    given = set(inputs)
+    for node in toposort(outputs):
+        if node.op is sources.input_ and node not in given:
+            raise GraphError(
+                f"the outputs depend on the input {node.params['name']!r} of type {node.type}, which is not among the inputs "
+                f"({', '.join(x.params['name'] for x in inputs) or 'there are none'}); add it to the list"
+            )
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = perf_counter()
+        self.seconds[stage] = now - self.last
+        self.last = now
+
+
+def debug_level() -> int:
+    level = os.environ.get("STATICAD_DEBUG", "")
+    return int(level) if level.isdigit() else 0
+
+
+def debug(what: str, level: int, value: Any) -> None:
+    if debug_level() >= level:
+        print(f"# staticad {what}\n{value}", file=sys.stderr)

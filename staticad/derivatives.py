@@ -1,0 +1,112 @@
+"""`grad`, `value_and_grad`, `vjp`, `jvp`: derivatives of tensors by tensors, as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from staticad.autodiff import pull, push
+from staticad.dtypes import can_require_grad
+from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.functions.operands import as_tensor
+from staticad.ir import Node
+from staticad.nests import leaves, rebuild
+from staticad.ops import creation
+from staticad.tensor import ArrayLike, Tensor, wrap
+
+
+def grad(y: Tensor, wrt: Any, cotangent: ArrayLike | None = None, *, strict: bool = False) -> Any:
+    """The gradient of ``y`` by each tensor in ``wrt`` (a tensor or a nest of them), in the same nest.
+
+    ``cotangent`` has the shape of ``y`` and may be left out for a scalar: the result is a vector-Jacobian product, never a
+    full Jacobian. Where ``y`` does not depend on a tensor the gradient is zeros, or a `GraphError` if ``strict``.
+
+    >>> import numpy as np, staticad as ad
+    >>> x = ad.input("x", (2,))
+    >>> g = ad.grad(ad.sum(x**3), x)
+    >>> ad.evaluate([g, ad.grad(g, x, [1.0, 0.0])], {x: np.array([1.0, 2.0])})
+    [array([ 3., 12.]), array([6., 0.])]
+    """
+    return vjp([y], wrt, None if cotangent is None else [cotangent], strict=strict, _name="grad")
+
+
+def value_and_grad(y: Tensor, wrt: Any, *, strict: bool = False) -> tuple[Tensor, Any]:
+    """``(y, grad(y, wrt))``, to be compiled as one function.
+
+    >>> import staticad as ad
+    >>> x = ad.input("x", ())
+    >>> value_and_grad(x * x, x)
+    (Tensor(f64), Tensor(f64))
+    """
+    return y, grad(y, wrt, strict=strict)
+
+
+def vjp(ys: Any, wrt: Any, cotangents: Any = None, *, strict: bool = False, _name: str = "vjp") -> Any:
+    """Vector-Jacobian products: what cotangents of ``ys`` (a nest of tensors) are for ``wrt``, in the nest of ``wrt``.
+
+    ``cotangents`` is a nest like ``ys``; it may be left out where every one of ``ys`` is a scalar (ones).
+    Raises `ShapeError`, `DTypeError`, and `GraphError` if ``strict`` and nothing depends on one of ``wrt``.
+    """
+    outputs, targets = _tensors(_name, "output", ys), _tensors(_name, "wrt", wrt)
+    given = [None] * len(outputs) if cotangents is None else list(leaves(cotangents))
+    if len(given) != len(outputs):
+        raise ShapeError(f"{_name}: {len(given)} cotangents for {len(outputs)} outputs; give one for each")
+    seeds = [_seed(_name, "cotangent", y, g, required=True) for y, g in zip(outputs, given, strict=True)]
+    found = pull([y.node for y in outputs], [x.node for x in targets], seeds)
+    return rebuild(wrt, iter(_finish(_name, found, targets, strict)))
+
+
+def jvp(ys: Any, wrt: Any, tangents: Any, *, strict: bool = False) -> Any:
+    """Jacobian-vector products: how ``ys`` (a nest of tensors) move when ``wrt`` moves along ``tangents`` (a nest like it).
+
+    The result has the nest of ``ys``. Raises as `vjp`.
+
+    >>> import staticad as ad
+    >>> x = ad.input("x", (2,))
+    >>> ad.evaluate(ad.jvp(x * x, x, [1.0, 0.0]), {x: [3.0, 4.0]})
+    array([6., 0.])
+    """
+    outputs, targets = _tensors("jvp", "output", ys), _tensors("jvp", "wrt", wrt)
+    given = list(leaves(tangents))
+    if len(given) != len(targets) and len(targets) == 1:
+        given = [tangents]
+    if len(given) != len(targets):
+        raise ShapeError(f"jvp: {len(given)} tangents for {len(targets)} tensors; give one for each")
+    moves = [_seed("jvp", "tangent", x, t, required=False) for x, t in zip(targets, given, strict=True)]
+    found = push([y.node for y in outputs], [x.node for x in targets], moves)
+    return rebuild(ys, iter(_finish("jvp", found, outputs, strict)))
+
+
+def _tensors(name: str, what: str, nest: Any) -> list[Tensor]:
+    found = list(leaves(nest))
+    for t in found:
+        if not isinstance(t, Tensor):
+            raise GraphError(f"{name}: every {what} is a tensor, not {type(t).__name__}")
+        if not can_require_grad(t.dtype):
+            raise DTypeError(f"{name}: {what} {t!r} has no derivative; only floating tensors have, convert with astype")
+    return found
+
+
+def _seed(name: str, what: str, t: Tensor, g: ArrayLike | None, *, required: bool) -> Node:
+    if g is None:
+        if t.shape != () and required:
+            raise GraphError(
+                f"{name}: {t!r} is not a scalar and needs a cotangent of its shape; give cotangent=..., or differentiate a "
+                "scalar such as its sum"
+            )
+        return creation.fill(t.node, 1)
+    found = as_tensor(g)
+    if found.shape != t.shape:
+        raise ShapeError(f"{name}: the {what} has type {found.node.type}, but must have the shape of {t.node.type}")
+    if found.dtype != t.dtype:
+        if isinstance(g, Tensor) or not can_require_grad(found.dtype) and found.dtype.kind not in "biu":
+            raise DTypeError(f"{name}: the {what} has type {found.node.type}, but must have the dtype of {t.node.type}")
+        return creation.astype(found.node, dtype=t.dtype)
+    return found.node
+
+
+def _finish(name: str, found: Sequence[Node | None], like: Sequence[Tensor], strict: bool) -> list[Tensor]:
+    for node, t in zip(found, like, strict=True):
+        if node is None and strict:
+            raise GraphError(f"{name}: no differentiable path leads to {t!r}; leave out strict=True for zeros")
+    return [wrap(creation.fill(t.node, 0) if node is None else node) for node, t in zip(found, like, strict=True)]

@@ -1,0 +1,601 @@
+"""From a plan to Python source: walks the loop tree, names what it meets, writes text; knows lowerings, not Numba."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from staticad.expressions import CODE, array_code, comment, fill, is_atom, is_literal, literal
+from staticad.ir import Check, Node
+from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Whole, accesses
+from staticad.lowering import Call, Contract, Guard, Map, Reduce, Uninitialised, Update, View
+from staticad.names import LOOP_VARIABLES, Names
+from staticad.plan import Plan
+from staticad.products import Product, contraction
+from staticad.shapes import Dim, Element, Expr, Symbol, mul, render, symbol, symbols
+
+#: Expressions longer than this many characters get a name.
+LONG = 80
+#: Pairs of arguments that native code compares for overlap.
+OVERLAP_PAIRS = 64
+STATUS_OK = 0
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An array argument of the generated function: its node (for an output, the node whose value it gets) and name."""
+
+    node: Node
+    hint: str | None
+
+
+@dataclass(eq=False)
+class Program:
+    """What the emitter is given: a plan, and the arguments in order.
+
+    ``sources`` are inputs and hidden arrays; ``outputs`` the results that have an argument of their own; ``updates`` map
+    a result to the source whose memory it replaces.
+    """
+
+    plan: Plan
+    title: str
+    sources: list[Argument]
+    outputs: list[Argument]
+    updates: dict[Node, Node]
+    checks: list[Check]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a status code means: ``kind`` is "shape", "size", "overlap" or "index"."""
+
+    kind: str
+    text: str
+    check: Check | None = None
+
+
+@dataclass(eq=False)
+class Text:
+    """Generated text: ``source``, the ``signature`` of its entry, and what each status code from 1 on means."""
+
+    source: str
+    signature: str
+    failures: list[Failure]
+
+
+@dataclass(eq=False)
+class Scope:
+    """Lines at one depth of one function, and the values known there. ``closed``: nothing may be hoisted out of it."""
+
+    parent: Scope | None
+    loop: Loop | None = None
+    closed: bool = False
+    lines: list[str] = field(default_factory=list[str])
+    known: dict[object, str] = field(default_factory=dict[object, str])
+
+    def find(self, key: object) -> str | None:
+        scope: Scope | None = self
+        while scope is not None:
+            if key in scope.known:
+                return scope.known[key]
+            scope = scope.parent
+        return None
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.parent is None else self.parent.depth + (self.loop is not None)
+
+
+def emit(program: Program) -> Text:
+    """The module text for a program: one function, or ``part_0``, ``part_1``, ... called by ``main`` if it is large."""
+    return Emitter(program).module()
+
+
+class Emitter:
+    def __init__(self, program: Program):
+        self.program = program
+        self.plan = program.plan
+        self.storage = program.plan.schedule.storage
+        self.failures: list[Failure] = []
+        self.codes: dict[Failure, int] = {}
+        self.module_names = Names()
+        self.sizes: dict[Symbol, str] = {}
+        self.arrays: dict[Node, str] = {}
+        self.results: dict[Node, str] = {}
+
+    # the module ------------------------------------------------------------------------------------------------------
+
+    def module(self) -> Text:
+        program = self.program
+        for arg in program.sources:
+            self.arrays[arg.node] = self.module_names.claim(arg.hint)
+        for s in sorted(self.all_sizes(), key=lambda s: s.name):
+            self.sizes[s] = self.module_names.claim(s.name)
+        for arg in program.outputs:
+            self.results[arg.node] = self.module_names.claim(arg.hint or "out")
+        for result, source in program.updates.items():
+            if result not in self.plan.copied:
+                self.results[result] = self.arrays[source]
+        for node, b in self.plan.buffers.items():
+            if b.place == "work":
+                self.arrays[node] = self.module_names.claim(node.name or node.op.name)
+            elif b.place == "output":
+                self.arrays[node] = self.results[node]
+        has_work = self.plan.work_bytes != 0
+        names = [*(["work"] if has_work else []), *(self.arrays[a.node] for a in program.sources)]
+        names += [self.results[a.node] for a in program.outputs]
+        types = [array_code(a.node.dtype, len(a.node.shape)) for a in [*program.sources, *program.outputs]]
+        if has_work:
+            types.insert(0, "u1[::1]")
+        signature = f"i8({', '.join(types)})"
+        head = self.entry_lines()
+        functions: list[str] = []
+        parts = self.plan.parts
+        if len(parts) == 1:
+            body = [*head, *FunctionEmitter(self, parts[0]).lines()]
+        else:
+            body = head
+            for k, items in enumerate(parts):
+                part = FunctionEmitter(self, items)
+                lines = part.lines()
+                arguments = self.part_arguments(lines)
+                functions.append(function_text("@inner", f"part_{k}", arguments, [*lines, "return 0"]))
+                body += [f"status = part_{k}({', '.join(arguments)})", "if status:", "    return status"]
+        body = [*body, *self.copy_lines(), "return 0"]
+        used = sorted({c for c in CODE.values() if any(f"{c}(" in line for text in [body, *[f.splitlines() for f in functions]] for line in text)})  # fmt: skip
+        imports = ", ".join([*used, "entry", *(["inner"] if functions else []), "m"])
+        text = [
+            f'"""{program.title.replace(chr(92), "")} (generated by staticad; do not edit)"""',
+            "",
+            "import numpy as np  # noqa: F401" if any("np." in line for f in [body, *functions] for line in f) else "",
+            f"from staticad.runtime.generated import {imports}",
+            "",
+            "",
+            *[f + "\n\n" for f in functions],
+            function_text(f'@entry("{signature}")', "main", names, body),
+        ]
+        source = "\n".join(text).replace("\n\n\n\nfrom", "\n\nfrom") + "\n"
+        return Text(source.replace('"""\n\n\nfrom', '"""\n\nfrom'), signature, self.failures)
+
+    def all_sizes(self) -> set[Symbol]:
+        found: set[Symbol] = set()
+        for arg in [*self.program.sources, *self.program.outputs]:
+            for d in arg.node.shape:
+                found |= symbols(d)
+        for node in self.plan.schedule.graph.nodes:
+            for d in node.shape:
+                found |= {s for s in symbols(d) if s.kind == "dim"}
+        return found
+
+    def part_arguments(self, lines: Sequence[str]) -> list[str]:
+        """The names of arrays and sizes that occur in the lines of a part."""
+        import re
+
+        words = set(re.findall(r"[A-Za-z_]\w*", "\n".join(line.split("  #")[0] for line in lines)))
+        slots = {self.arrays[node] for node, b in self.plan.buffers.items() if b.place == "work"}
+        names = ["work"] if "work" in words else []
+        names += [n for n in self.sizes.values() if n in words]
+        arrays = [*self.arrays.values(), *self.results.values()]
+        return names + list(dict.fromkeys(n for n in arrays if n in words and n not in slots))
+
+    def status(self, failure: Failure) -> int:
+        """The code that the generated function returns for a failure."""
+        if failure not in self.codes:
+            self.failures.append(failure)
+            self.codes[failure] = len(self.failures)
+        return self.codes[failure]
+
+    def size(self, d: Dim) -> str:
+        """A size as source, in terms of the names of symbolic dimensions."""
+        return render(d, lambda s: self.sizes[s] if isinstance(s, Symbol) else str(s))
+
+    def entry_lines(self) -> list[str]:
+        """Sizes taken from the arguments, and everything that is checked before any work."""
+        lines: list[str] = []
+        known: set[Symbol] = set()
+        args = [(self.arrays[a.node], a.node) for a in self.program.sources]
+        outs = [(self.results[a.node], a.node) for a in self.program.outputs]
+        for name, node in args:
+            for axis, d in enumerate(node.shape):
+                if isinstance(d, Expr) and len(found := symbols(d)) == 1:
+                    (only,) = found
+                    if d == symbol(only) and only not in known:
+                        known.add(only)
+                        lines.append(f"{self.sizes[only]} = {name}.shape[{axis}]")
+        for name, node in [*args, *outs]:
+            for axis, d in enumerate(node.shape):
+                text = self.size(d)
+                taken = f"{text} = {name}.shape[{axis}]"
+                if taken not in lines and not (node in self.constant_sources()):
+                    code = self.status(Failure("shape", f"{name}: axis {axis} must be {d}"))
+                    lines += [f"if {name}.shape[{axis}] != {text}:", f"    return {code}"]
+        lines += self.overlap_lines()
+        if not isinstance(self.plan.work_bytes, int):
+            code = self.status(Failure("work", "the workspace is too small"))
+            lines += [f"if work.shape[0] < {self.size(self.plan.work_bytes)}:", f"    return {code}"]
+        for check in self.program.checks:
+            code = self.status(Failure("size", check.text, check))
+            relation = "!=" if check.relation == "==" else "<"
+            lines += [f"if {self.size(check.x)} {relation} {self.size(check.y)}:", f"    return {code}"]
+        return lines
+
+    def overlap_lines(self) -> list[str]:
+        """What is written must not overlap what is read: checked for arrays that the caller gives."""
+        hidden = self.constant_sources()
+        given = [self.arrays[a.node] for a in self.program.sources if a.node not in hidden]
+        outs = [self.results[a.node] for a in self.program.outputs]
+        pairs = [(self.arrays[a.node], out) for a in self.program.sources for out in outs]
+        pairs += [(x, self.arrays[source]) for x in given for source in self.program.updates.values()]
+        pairs += [(x, out) for k, x in enumerate(outs) for out in outs[:k]]
+        pairs = pairs[:OVERLAP_PAIRS]
+        if not pairs:
+            return []
+        code = self.status(Failure("overlap", "an array that is written overlaps another argument"))
+        return [line for x, y in pairs for line in (f"if m.overlap({x}, {y}):", f"    return {code}")]
+
+    def constant_sources(self) -> set[Node]:
+        """Sources whose shape cannot be wrong: hidden arguments."""
+        return {a.node for a in self.program.sources if "storage" in a.node.params}
+
+    def copy_lines(self) -> list[str]:
+        """Updates that could not be made in place, copied at the very end."""
+        lines: list[str] = []
+        for node in self.plan.copied:
+            to = self.arrays[self.program.updates[node]]
+            names = [v for v in LOOP_VARIABLES if v not in self.module_names.used]
+            at, indent = "[" + (", ".join(names[: len(node.shape)]) or "()") + "]", ""
+            buffer = self.plan.buffers[node]
+            lines.append(self.slot_line(node, comment_too=False)) if len(self.plan.parts) > 1 else None
+            for axis, d in enumerate(node.shape):
+                lines.append(f"{indent}for {names[axis]} in range({self.size(d)}):")
+                indent += "    "
+            kept = [names[axis] for axis in buffer.axes]
+            lines.append(f"{indent}{to}{at} = {self.arrays[node]}[{', '.join(kept) or '()'}]")
+        return lines
+
+    def slot_line(self, node: Node, comment_too: bool = True) -> str:
+        b = self.plan.buffers[node]
+        code = CODE[node.dtype]
+        shape = ", ".join(map(self.size, b.shape)) + ("," if len(b.shape) == 1 else "")
+        text = f"{self.arrays[node]} = m.slot_{code}(work, {self.size(b.offset)}, ({shape}))"
+        return text + (f"  # {comment(node.type)} = {node.op.name}" if comment_too else "")
+
+
+def function_text(decorator: str, name: str, arguments: Sequence[str], lines: Sequence[str]) -> str:
+    head = f"def {name}({', '.join(arguments)}):"
+    if len(head) > 110:
+        head = f"def {name}(\n    {', '.join(arguments)},\n):"
+    return "\n".join([decorator, head, *("    " + line if line else "" for line in lines)])
+
+
+class FunctionEmitter:
+    """Writes the body of one function: twice, first only to count how often each element is asked for."""
+
+    def __init__(self, module: Emitter, items: list[Item]):
+        self.module = module
+        self.plan = module.plan
+        self.storage = module.storage
+        self.items = items
+        self.counts: Counter[object] = Counter()
+        self.counting = True
+
+    def lines(self) -> list[str]:
+        self.write()
+        self.counting = False
+        return self.write()
+
+    def write(self) -> list[str]:
+        self.names = Names()
+        self.names.used |= self.module.module_names.used
+        self.variables: dict[Symbol, str] = {}
+        self.scalars: dict[Node, str] = {}
+        self.targets: dict[Node, Coordinates] = {}
+        self.accumulators: dict[Node, str] = {}
+        self.slots: set[Node] = set()
+        self.loop_names = [v for v in LOOP_VARIABLES if v not in self.names.used] + [
+            f"i{k}" for k in range(40) if f"i{k}" not in self.names.used
+        ]
+        self.names.used |= set(self.loop_names)
+        scope = Scope(None)
+        self.root = scope
+        self.items_into(self.items, scope)
+        return scope.lines
+
+    # statements ------------------------------------------------------------------------------------------------------
+
+    def items_into(self, items: Sequence[Item], scope: Scope) -> None:
+        for item in items:
+            if isinstance(item, Loop):
+                self.loop(item, scope)
+            else:
+                self.statement(item, scope)
+
+    def loop(self, loop: Loop, scope: Scope) -> None:
+        for node in loop.reduces:
+            lower = node.op.lower
+            assert isinstance(lower, Reduce)
+            name = self.names.claim(node.name or node.op.name)
+            self.accumulators[node] = name
+            start = typed(lower.init(node.dtype), node.dtype)
+            scope.lines.append(f"{name} = {start}")
+        inside = Scope(scope, loop)
+        self.variables[loop.var] = self.loop_names[scope.depth]
+        self.items_into(loop.body, inside)
+        if inside.lines:
+            scope.lines.append(f"for {self.variables[loop.var]} in range({self.module.size(loop.extent)}):")
+            scope.lines += ["    " + line for line in inside.lines]
+        for node in loop.reduces:
+            lower = node.op.lower
+            assert isinstance(lower, Reduce)
+            if not lower.running:
+                target = self.targets[node]
+                scope.known[(node, target)] = self.accumulators[node]
+                self.keep(node, self.storage.root[node], target, self.accumulators[node], scope)
+
+    def statement(self, item: Statement, scope: Scope) -> None:
+        if isinstance(item, Compute):
+            if item.source is not None:
+                text = self.element(item.node.args[0], item.source, scope)
+            else:
+                text = self.formula(item.node, item.index, scope)
+            if not (text.isidentifier() or is_literal(text)) and self.reads_of(item.node, item.index) > 0:
+                text = self.assign(item.node.name or item.node.op.name, text, scope)
+            scope.known[(item.node, item.index)] = text
+            self.keep(item.node, item.buffer, item.index, text, scope)
+        elif isinstance(item, Start):
+            self.start(item, scope)
+        elif isinstance(item, Step):
+            self.step(item, scope)
+        else:
+            self.whole(item, scope)
+
+    def reads_of(self, node: Node, index: Coordinates) -> int:
+        return 1 if self.counting else self.counts[(node, index)]
+
+    def keep(self, node: Node, buffer: Node, index: Coordinates, text: str, scope: Scope) -> None:
+        """Store an element, unless it lives in a local variable."""
+        b = self.plan.buffers[buffer]
+        if b.place == "scalar":
+            self.scalars[buffer] = text
+        else:
+            scope.lines.append(f"{self.place(buffer, index, scope)} = {text}")
+
+    def place(self, buffer: Node, index: Coordinates, scope: Scope) -> str:
+        """An element of a buffer as source, to load or to store."""
+        b = self.plan.buffers.get(buffer)
+        axes = range(len(buffer.shape)) if b is None else b.axes
+        if b is not None and b.place == "work":
+            self.slot(buffer)
+        at = ", ".join(self.coordinate(index[axis], scope) for axis in axes)
+        return f"{self.module.arrays[buffer]}[{at or '()'}]"
+
+    def slot(self, buffer: Node) -> None:
+        if buffer not in self.slots:
+            self.slots.add(buffer)
+            # A slot's view is made where the function first needs it, at its outermost level.
+            self.root.lines.append(self.module.slot_line(buffer))
+
+    def start(self, item: Start, scope: Scope) -> None:
+        lower = item.node.op.lower
+        if isinstance(lower, Update):
+            text = self.element(item.node.args[0], item.index, scope)
+        else:
+            assert isinstance(lower, Reduce)
+            text = typed(lower.init(item.node.dtype), item.node.dtype)
+        if self.plan.buffers[item.buffer].place == "scalar":
+            self.scalars[item.buffer] = self.assign(item.node.op.name, text, scope)
+        else:
+            self.keep(item.node, item.buffer, item.index, text, scope)
+
+    def step(self, item: Step, scope: Scope) -> None:
+        node, lower = item.node, item.node.op.lower
+        assert isinstance(lower, (Reduce, Update))
+        operands = node.args[1:2] if isinstance(lower, Update) else node.args
+        values = {name: self.element(x, item.source, scope) for name, x in zip("xyz", operands, strict=False)}
+        if item.scalar:
+            acc = self.accumulators[node]
+            scope.lines.append(f"{acc} = {narrow(fill(lower.step, {**values, 'acc': acc}), lower.step, node)}")
+            self.targets[node] = item.target
+            if isinstance(lower, Reduce) and lower.running:
+                scope.known[(node, item.target)] = acc
+                self.keep(node, item.buffer, item.target, acc, scope)
+            return
+        if self.plan.buffers[item.buffer].place == "scalar":
+            to = self.scalars.get(item.buffer) or self.names.claim(node.op.name)
+            self.scalars[item.buffer] = to
+        else:
+            to = self.place(item.buffer, item.target, scope)
+        scope.lines.append(f"{to} = {narrow(fill(lower.step, {**values, 'acc': to}), lower.step, node)}")
+
+    def whole(self, item: Whole, scope: Scope) -> None:
+        node, lower = item.node, item.node.op.lower
+        b = self.plan.buffers[item.buffer]
+        if b.place == "work":
+            self.slot(item.buffer)
+        out = self.module.arrays[item.buffer]
+        if isinstance(lower, Contract):
+            product = contraction(self.storage, node)
+            x, y = (self.array(x) for x in product.arrays)
+            self.product(product, x, y, out, scope)
+        else:
+            assert isinstance(lower, Call)
+            arguments = [out, *(self.array(self.storage.buffer(x)) for x in node.args), *lower.params(node.params)]
+            scope.lines.append(f"m.{lower.function}({', '.join(arguments)})")
+
+    def array(self, buffer: Node) -> str:
+        b = self.plan.buffers.get(buffer)
+        if b is not None and b.place == "work":
+            self.slot(buffer)
+        return self.module.arrays[buffer]
+
+    def product(self, product: Product, x: str, y: str, out: str, scope: Scope) -> None:
+        """A call of the product kernel, in loops over the letters that it does not cover."""
+        size = self.module.size
+        names = dict(zip(product.loops, self.loop_names[scope.depth :], strict=False))
+        values: dict[Symbol, str] = {Symbol(letter, "var"): name for letter, name in names.items()}
+
+        def offset(d: Dim) -> str:
+            return render(d, lambda s: values[s] if isinstance(s, Symbol) and s in values else self.module.sizes[s])  # pyright: ignore
+
+        starts = ", ".join(map(offset, product.starts))
+        extents = ", ".join(map(size, product.extents))
+        strides = ", ".join(", ".join(map(size, group)) for group in product.strides)
+        indent = ""
+        for letter, extent in zip(product.loops, product.loop_extents, strict=True):
+            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            indent += "    "
+        scope.lines.append(f"{indent}m.contract({x}, {y}, {out}, {starts}, {extents}, {strides})")
+
+    # elements --------------------------------------------------------------------------------------------------------
+
+    def element(self, node: Node, index: Coordinates, scope: Scope) -> str:
+        """Element ``index`` of ``node`` as source, valid in ``scope``."""
+        key = (node, index)
+        self.counts[key] += self.counting
+        known = scope.find(key)
+        if known is not None:
+            return known
+        if self.storage.has_memory(node):
+            buffer = self.storage.buffer(node)
+            b = self.plan.buffers.get(buffer)
+            if b is not None and b.place == "scalar":
+                return self.scalars[buffer]
+            text = self.place(buffer, index, scope)
+            return self.share(key, node, index, text, scope, self.module.arrays[buffer])
+        elif isinstance(node.op.lower, Uninitialised):
+            return literal(0, node.dtype)
+        else:
+            text = self.formula(node, index, scope)
+        return self.share(key, node, index, text, scope, node.name or node.op.name)
+
+    def share(self, key: object, node: Node, index: Coordinates, text: str, scope: Scope, hint: str) -> str:
+        """Give an expression a name where it is used again, is long, or belongs outside of an inner loop."""
+        if is_literal(text) or text.isidentifier():
+            return text
+        home = self.home(node, index, scope)
+        if self.counting or self.counts[key] > 1 or home is not scope or len(text) > LONG:
+            text = self.assign(hint, text, home)
+            home.known[key] = text
+        return text
+
+    def home(self, node: Node, index: Coordinates, scope: Scope) -> Scope:
+        """The outermost scope where an element may be computed: all it needs is known there and nothing changes inside."""
+        found: set[Symbol] = set()
+        for d in index:
+            found |= symbols(d)
+        reads: set[Node] | None = None
+        while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
+            if reads is None:
+                reads = {n for n, _ in self.storage.element_reads(node, index)}
+            if not reads.isdisjoint(scope.loop.writes):
+                break
+            scope = scope.parent
+        return scope
+
+    def assign(self, hint: str, text: str, scope: Scope) -> str:
+        name = self.names.claim(hint)
+        scope.lines.append(f"{name} = {text}")
+        return name
+
+    def formula(self, node: Node, index: Coordinates, scope: Scope) -> str:
+        """How element ``index`` of a `Map` or `View` is computed, as source."""
+        lower = node.op.lower
+        if isinstance(lower, Map):
+            return self.map(node, lower, index, scope)
+        assert isinstance(lower, View)
+        (access,) = accesses(node, index)
+        x = node.args[0]
+        memory = self.storage.flat_view(node, access)
+        if memory is not None:
+            flat = self.flat(self.array(self.storage.buffer(memory)))
+            offset: Dim = 0
+            for d, size in zip(index, node.shape, strict=True):
+                offset = mul(offset, size) + d
+            return f"{flat}[{self.coordinate(offset, scope)}]"
+        if not access.guards:
+            return self.element(x, access.index, scope)
+        return self.guarded(node, access.guards, access.index, scope)
+
+    def flat(self, array: str) -> str:
+        key = ("flat", array)
+        known = self.root.find(key)
+        if known is None:
+            known = self.assign(f"{array}_flat", f"m.flat({array})", self.root)
+            self.root.known[key] = known
+        return known
+
+    def guarded(self, node: Node, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> str:
+        """An element where the guards hold, else the fill value; nothing is read where they do not."""
+        conditions: list[str] = []
+        for guard in guards:
+            value = self.coordinate(guard.value, scope)
+            conditions.append(f"0 <= {value} < {self.module.size(guard.extent)}")
+            if guard.step != 1:
+                conditions.append(f"({value}) % {guard.step} == 0")
+        condition = " and ".join(conditions)
+        otherwise = literal(node.params["fill"], node.dtype)
+        inside = Scope(scope, scope.loop, closed=True)
+        text = self.element(node.args[0], index, inside)
+        if not inside.lines:
+            return f"{text if is_atom(text) else f'({text})'} if {condition} else {otherwise}"
+        name = self.names.claim(node.op.name)
+        scope.lines.append(f"if {condition}:")
+        scope.lines += ["    " + line for line in [*inside.lines, f"{name} = {text}"]]
+        scope.lines += ["else:", f"    {name} = {otherwise}"]
+        return name
+
+    def map(self, node: Node, lower: Map, index: Coordinates, scope: Scope) -> str:
+        template = lower.code if isinstance(lower.code, str) else lower.code(node)
+        values = {"t": CODE[node.dtype]}
+        for name, x in zip("xyzuvw", node.args, strict=False):
+            values[name] = self.element(x, index, scope)
+        for axis, d in enumerate(index):
+            if f"{{i[{axis}]}}" in template:
+                values[f"i[{axis}]"] = self.coordinate(d, scope)
+        for name, value in node.params.items():
+            if isinstance(value, Expr):
+                values[name] = f"{CODE[node.dtype]}({self.module.size(value)})"
+            elif isinstance(value, (bool, int, float)):
+                values[name] = literal(value, node.dtype)
+        return narrow(fill(template, values), template, node)
+
+    def coordinate(self, d: Dim, scope: Scope) -> str:
+        """A coordinate as source; what it takes from arrays at run time is read and checked first."""
+        return render(d, lambda s: self.run_time(s, scope) if isinstance(s, Element) else self.name_of(s))
+
+    def name_of(self, s: Symbol) -> str:
+        return self.variables[s] if s.kind == "var" else self.module.sizes[s]
+
+    def run_time(self, element: Element, scope: Scope) -> str:
+        known = scope.find(element)
+        if known is not None:
+            return known
+        array = element.array
+        assert isinstance(array, Node)
+        home = self.home(array, element.index, scope)
+        value = self.element(array, element.index, home)
+        extent = self.module.size(element.extent)
+        name = self.assign("at", f"m.index({value}, {extent})", home)
+        text = f"an index of {array.type} is out of range for an axis of size {element.extent}"
+        code = self.module.status(Failure("index", text))
+        home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
+        home.known[element] = name
+        return name
+
+
+def typed(text: str, dtype: np.dtype[np.generic]) -> str:
+    """A start value as source of exactly this dtype."""
+    code = CODE[dtype]
+    return text if code in ("f8", "i8", "b1") else f"{code}({text})"
+
+
+def narrow(text: str, template: str, node: Node) -> str:
+    """An integer expression brought back to its dtype: Numba computes narrow integers in 64 bits."""
+    code = CODE[node.dtype]
+    if node.dtype.kind not in "iu" or code in ("i8", "u8") or template.startswith(("{t}(", "{value}", "m.r")):
+        return text
+    return f"{code}({text})"
+

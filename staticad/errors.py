@@ -1,0 +1,43 @@
+"""The exceptions a user meets; knows nothing of what raises them."""
+
+from __future__ import annotations
+
+
+class StaticadError(Exception):
+    """Base of every error that staticad raises on purpose."""
+
+
+class ShapeError(StaticadError, ValueError):
+    """Shapes, axes or sizes that do not fit; also a ``ValueError``."""
+
+
+class DTypeError(StaticadError, TypeError):
+    """A data type that an operation does not take; also a ``TypeError``."""
+
+
+class GraphError(StaticadError, ValueError):
+    """A graph that is not well formed: a foreign or missing input, a bad name, a misuse of backward."""
+
+
+class SymbolicError(GraphError, TypeError):
+    """A value was asked of a tensor that has none yet (truth value, iteration, ``float``, ``np.asarray``)."""
+
+
+class AxisError(ShapeError, IndexError):
+    """An axis or a static index out of range; also an ``IndexError``."""
+
+
+class IndexOutOfRange(StaticadError, IndexError):
+    """An index computed at run time fell outside the array it reads."""
+
+
+class CompileError(StaticadError, RuntimeError):
+    """Native code could not be made of a valid graph."""
+
+
+class DrawError(StaticadError, RuntimeError):
+    """A picture could not be made: no Graphviz program is installed, or the graph is too large to look at."""
+
+
+class CacheWarning(UserWarning):
+    """The disk cache cannot be used; code is compiled in memory instead."""

@@ -1,0 +1,348 @@
+"""`compile` and `Function`: native code as a Python callable, with PyTorch's backward and JAX's vjp."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from staticad.autodiff import pull
+from staticad.compile import Compiled, check_closed, compile_nodes
+from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.ir import ArrayType, Cell, Graph, Node, toposort
+from staticad.nests import leaves, map_leaves, rebuild
+from staticad.ops import creation, sources
+from staticad.report import Kernel, Stats, kernels, stats
+from staticad.residuals import choose_residuals, replace
+from staticad.runtime.call import Caller, Target
+from staticad.shapes import check_name
+from staticad.tensor import Array, Parameter, Tensor
+
+
+def compile(  # noqa: A001
+    inputs: Tensor | Sequence[Tensor],
+    outputs: Any,
+    *,
+    updates: Mapping[Parameter, Tensor] | None = None,
+    name: str | None = None,
+) -> Function:
+    """Native code that computes ``outputs`` from arrays for ``inputs``.
+
+    Args:
+        inputs: tensors made by `staticad.input`, in the order of the arguments.
+        outputs: a tensor, or a nest of tuples, lists and dicts of tensors; results come back in the same nest.
+        updates: parameters (or states) and the tensors that replace their values in every call.
+        name: what the generated function is called in its source and in error messages.
+
+    Raises:
+        GraphError: an output depends on an input that is not given, an input is given twice or is no input.
+        CompileError: native code could not be made.
+
+    >>> import numpy as np, staticad as ad
+    >>> x = ad.input("x", ("n",))
+    >>> f = ad.compile([x], {"sum": ad.sum(x * x), "twice": 2 * x})
+    >>> f(np.array([1.0, 2.0]))
+    {'sum': array(5.), 'twice': array([2., 4.])}
+    """
+    return Function(_input_list(inputs), outputs, dict(updates or {}), check_name(name or "f", "function name"))
+
+
+def _input_list(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    names: set[str] = set()
+    for x in given:
+        if not isinstance(x, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise GraphError(f"compile: inputs are tensors made by staticad.input, not {type(x).__name__}")
+        node = source_of(x.node)
+        if node.op is not sources.input_:
+            raise GraphError(
+                f"compile: {x!r} is no input but the result of {node.op.name}; inputs are made by staticad.input, "
+                "and parameters are found by themselves"
+            )
+        if node.params["name"] in names:
+            raise GraphError(f"compile: two inputs are called {node.params['name']!r}; give each input one name, once")
+        names.add(node.params["name"])
+    return given
+
+
+def source_of(node: Node) -> Node:
+    """The node below the marks that make it a leaf."""
+    while node.op is sources.leaf:
+        node = node.args[0]
+    return node
+
+
+class Function:
+    """A compiled function: call it with one array for each input, in order or by name.
+
+    ``source`` is the generated Python text, ``graph`` what was compiled, ``kernels`` its loops, ``stats`` its costs.
+    """
+
+    def __init__(self, inputs: list[Tensor], outputs: Any, updates: dict[Parameter, Tensor], name: str):
+        self.inputs = inputs
+        self.outputs = outputs
+        self.updates = updates
+        self.name = name
+        flat = list(leaves(outputs))
+        for out in flat:
+            if not isinstance(out, Tensor):
+                raise GraphError(f"{name}: outputs are tensors in tuples, lists and dicts, not {type(out).__name__}")
+        self._flat: list[Tensor] = flat
+        self._single = isinstance(outputs, Tensor)
+        self._is_flat = type(outputs) in (list, tuple) and all(isinstance(t, Tensor) for t in outputs)
+        self._names = [source_of(x.node).params["name"] for x in inputs]
+        nodes = [source_of(x.node) for x in inputs]
+        results = [out.node for out in flat]
+        replaced = {_storage_node(name, p): _new_value(name, p, t) for p, t in updates.items()}
+        check_closed(nodes, [*results, *replaced.values()])
+        self.compiled = compile_nodes(nodes, results, replaced, name, _output_names(outputs))
+        self._caller = Caller(_target(name, self.compiled, nodes, results))
+        self._last = threading.local()
+        self._lock = threading.Lock()
+        self._records = False
+        self._differentiable = any(x.requires_grad for x in results)
+
+    # calling ---------------------------------------------------------------------------------------------------------
+
+    def __call__(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
+        """The outputs for these arrays, as fresh arrays in the nest of the outputs, or written to ``out`` (the same nest).
+
+        Raises `ShapeError`, `DTypeError`: an array that does not fit; `IndexOutOfRange`: an index found in one.
+        """
+        if named:
+            arrays = self._by_name(arrays, named)
+        if self._differentiable:
+            if self._records:
+                return self._recorded(arrays, out)
+            self._last.arrays = arrays
+            self._last.pullback = None
+        if out is not None:
+            self._caller.into(arrays, (out,) if self._single else self._outs(out))
+            return out
+        found = self._caller(arrays)
+        if self._single:
+            return found[0]
+        return type(self.outputs)(found) if self._is_flat else rebuild(self.outputs, iter(found))
+
+    def _by_name(self, arrays: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        names = self._names
+        unknown = [k for k in named if k not in names[len(arrays) :]]
+        if unknown:
+            twice = unknown[0] in names
+            raise DTypeError(
+                f"{self.name}: argument {unknown[0]!r} is {'given twice' if twice else 'unknown'}; the inputs are {', '.join(names)}"
+            )
+        missing = [k for k in names[len(arrays) :] if k not in named]
+        if missing:
+            raise DTypeError(f"{self.name}: argument {missing[0]!r} is missing; the inputs are {', '.join(names)}")
+        return (*arrays, *(named[k] for k in names[len(arrays) :]))
+
+    def _outs(self, out: Any) -> Sequence[Any]:
+        if self._is_flat and type(out) in (list, tuple) and len(out) == len(self._flat):
+            return out
+        found = list(leaves(out))
+        if len(found) != len(self._flat):
+            raise ShapeError(f"{self.name}: out must have {len(self._flat)} arrays in the nest of the outputs, got {len(found)}")
+        return found
+
+    # derivatives -----------------------------------------------------------------------------------------------------
+
+    def vjp(self, *arrays: Any, **named: Any) -> tuple[Any, Callable[[Any], dict[Tensor, Array]]]:
+        """The outputs, and a pullback: from a cotangent (in the nest of the outputs) to those of inputs and parameters.
+
+        The pullback returns a dict with an array for every input and parameter that requires grad. What the backward pass
+        needs of the forward pass is kept, not computed again; the pullback may be called many times.
+
+        >>> import numpy as np, staticad as ad
+        >>> x = ad.input("x", (2,), requires_grad=True)
+        >>> out, pullback = ad.compile([x], x * x).vjp(np.array([3.0, 4.0]))
+        >>> pullback(np.array([1.0, 0.5]))[x]
+        array([6., 4.])
+        """
+        if named:
+            arrays = self._by_name(arrays, named)
+        outputs, pullback = self._forward(arrays)
+        nest = outputs[0] if self._single else rebuild(self.outputs, iter(outputs))
+
+        def pull_back(cotangent: Any = None) -> dict[Tensor, Array]:
+            found = pullback(self._cotangents(outputs, cotangent))
+            return {t: g for t, g in zip(self._passes.tensors, found, strict=True) if t is not None}
+
+        return nest, pull_back
+
+    def backward(self, gradient: Any = None) -> None:
+        """Pull a cotangent back through the last call of this thread and add the gradients to ``.grad`` of the leaves.
+
+        ``gradient`` may be left out where the output is a scalar. Raises `GraphError` before any call.
+        """
+        if not self._differentiable:
+            raise GraphError(f"{self.name}: no output requires grad; give an input requires_grad=True or use a parameter")
+        arrays = getattr(self._last, "arrays", None)
+        if arrays is None:
+            raise GraphError(f"{self.name}: backward before any call; call the function first")
+        if self._last.pullback is None:
+            self._last.outputs, self._last.pullback = self._forward(arrays)
+            self._records = True
+        found = self._last.pullback(self._cotangents(self._last.outputs, gradient))
+        with self._lock:
+            for cell, g in zip(self._passes.cells, found, strict=True):
+                cell.grad = g if cell.grad is None else cell.grad + g
+
+    def _recorded(self, arrays: tuple[Any, ...], out: Any) -> Any:
+        """A call that keeps what backward needs, since this function's backward is in use."""
+        self._last.arrays = arrays
+        outputs, self._last.pullback = self._forward(arrays)
+        self._last.outputs = outputs
+        if out is not None:
+            for to, value in zip([out] if self._single else self._outs(out), outputs, strict=True):
+                to[...] = value
+            return out
+        return outputs[0] if self._single else rebuild(self.outputs, iter(outputs))
+
+    def _forward(self, arrays: tuple[Any, ...]) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:
+        passes = self._passes
+        found = passes.forward(arrays)
+        outputs, kept = found[: len(self._flat)], found[len(self._flat) :]
+        return outputs, lambda cotangents: passes.backward([*arrays, *kept, *cotangents])
+
+    def _cotangents(self, outputs: Sequence[Array], gradient: Any) -> list[Array]:
+        """One array for each output that requires grad. Raises where a gradient is missing or does not fit."""
+        given = [None] * len(outputs) if gradient is None else [gradient] if self._single else self._outs(gradient)
+        found: list[Array] = []
+        for t, value, g in zip(self._flat, outputs, given, strict=True):
+            if not t.requires_grad:
+                continue
+            if g is None:
+                if value.size != 1:
+                    raise GraphError(
+                        f"{self.name}: backward through a non-scalar output of type {t.node.type} needs a gradient of its shape; "
+                        "give backward(gradient) the cotangent, or compile a scalar such as its sum"
+                    )
+                g = np.ones(value.shape, value.dtype)
+            array = np.asarray(g)
+            if array.shape != value.shape:
+                raise ShapeError(f"{self.name}: the gradient has the shape {array.shape}, the output {value.shape}")
+            if not np.can_cast(array.dtype, value.dtype, "same_kind"):
+                raise DTypeError(f"{self.name}: the gradient has dtype {array.dtype}, the output {value.dtype}")
+            found.append(np.ascontiguousarray(array, value.dtype).reshape(value.shape))
+        return found
+
+    @cached_property
+    def _passes(self) -> Passes:
+        return Passes(self)
+
+    # looking ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> str:
+        """The generated Python source; it runs without JIT too."""
+        return self.compiled.text.source
+
+    @property
+    def graph(self) -> Graph:
+        """What was compiled, after simplification; ``print`` it."""
+        return self.compiled.graph
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The top-level loops and calls of the generated code, with what each reads, writes and computes."""
+        return kernels(self.compiled.plan)
+
+    @property
+    def stats(self) -> Stats:
+        """Kernels, flops, bytes, workspace, seconds of compilation by stage, and whether the disk cache was hit."""
+        return stats(self.compiled)
+
+    @cached_property
+    def njit(self) -> Any:
+        """A Numba dispatcher for ``@njit`` code: ``f.njit(*inputs, *outputs)``.
+
+        Inputs are arrays in order; then one array for each output (depth first in their nest), which is written. Parameters
+        and states are passed along by themselves and updated where the function has updates. Returns None; raises ValueError
+        or IndexError as the Python call does. Arrays of any memory layout are taken.
+        """
+        from staticad.runtime.inline import inline  # imports Numba
+
+        return inline(self._caller.target, self.compiled.native)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{n}: {source_of(x.node).type}" for n, x in zip(self._names, self.inputs, strict=True))
+        return f"<Function {self.name}({arguments}) -> {map_leaves(lambda t: str(t.node.type), self.outputs)}>"
+
+
+class Passes:
+    """The two halves of a derivative as compiled functions: forward with residuals, backward from them."""
+
+    def __init__(self, function: Function):
+        nodes = [source_of(x.node) for x in function.inputs]
+        results = [t.node for t in function._flat]
+        seeds = [t.node for t in function._flat if t.requires_grad]
+        leaf_nodes = [x for x in toposort(seeds) if x.cell is not None and x.requires_grad]
+        self.cells: list[Cell] = [x.cell for x in leaf_nodes if x.cell is not None]
+        self.tensors = [_owner(x, function.inputs) for x in leaf_nodes]
+        given = [_input(f"gradient_{k}" if k else "gradient", x.type) for k, x in enumerate(seeds)]
+        found = pull(seeds, leaf_nodes, given)
+        grads = [creation.fill(x, 0) if g is None else g for x, g in zip(leaf_nodes, found, strict=True)]
+        kept = choose_residuals(results, grads)
+        stand_in = {x: _input(f"kept_{k}", x.type) for k, x in enumerate(kept)}
+        grads = replace(grads, stand_in.get)
+        name = function.name
+        forward = [*results, *kept]
+        self.forward = Caller(_target(f"{name}_forward", compile_nodes(nodes, forward, {}, f"{name}_forward"), nodes, forward))
+        inputs = [*nodes, *stand_in.values(), *given]
+        self.backward = Caller(_target(f"{name}_backward", compile_nodes(inputs, grads, {}, f"{name}_backward"), inputs, grads))
+
+
+def _owner(leaf: Node, inputs: Sequence[Tensor]) -> Tensor | None:
+    """The tensor that the user holds for a leaf, if it still lives."""
+    for x in inputs:
+        if x.node is leaf:
+            return x
+    owner = leaf.cell.owner() if leaf.cell is not None and leaf.cell.owner is not None else None
+    return owner if isinstance(owner, Tensor) else None
+
+
+def _input(name: str, t: ArrayType) -> Node:
+    return sources.input_(name=name, source=object(), type=t)
+
+
+def _storage_node(name: str, p: Parameter) -> Node:
+    node = source_of(p.node) if isinstance(p, Parameter) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+    if node is None or node.op is not sources.data or node.params["storage"].constant:
+        raise GraphError(f"{name}: updates are of parameters and states, not of {p!r}")
+    return node
+
+
+def _new_value(name: str, p: Parameter, t: Tensor) -> Node:
+    if not isinstance(t, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(f"{name}: the update of {p!r} must be a tensor, not {type(t).__name__}")
+    if t.node.shape != p.node.shape:
+        raise ShapeError(f"{name}: the update of {p!r} has type {t.node.type}; it must have the shape of the parameter")
+    if t.node.dtype != p.node.dtype:
+        raise DTypeError(f"{name}: the update of {p!r} has type {t.node.type}; convert it with astype({str(p.dtype)!r})")
+    return t.node
+
+
+def _output_names(outputs: Any, prefix: str = "out") -> list[str | None]:
+    """A name for each output: its key in a dict, else the tensor's own."""
+    if isinstance(outputs, Tensor):
+        return [outputs.name or prefix]
+    items = outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs)  # pyright: ignore
+    return [n for key, value in items for n in _output_names(value, str(key) if isinstance(key, str) else prefix)]
+
+
+def _target(name: str, compiled: Compiled, inputs: Sequence[Node], outputs: Sequence[Node]) -> Target:
+    return Target(
+        name=name,
+        native=compiled.native.call,
+        inputs=[(x.params["name"], x.type) for x in inputs],
+        hidden=[s.array for s in compiled.hidden],
+        written=[s.array for s in compiled.written],
+        outputs=[x.type for x in outputs],
+        failures=compiled.failures,
+        work_bytes=compiled.plan.work_bytes,
+    )
+

@@ -1,0 +1,84 @@
+"""A graph computed node by node with each op's NumPy meaning: for looking at values, and the tests' oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from staticad.errors import GraphError, ShapeError
+from staticad.ir import Node, toposort
+from staticad.shapes import Dim, Expr, Shape, Symbol, evaluate, symbols
+
+Array = np.ndarray[Any, Any]
+
+
+def bind(declared: Sequence[tuple[str, Shape, tuple[int, ...]]]) -> dict[str, int]:
+    """The size of each symbolic dimension, from (name, declared shape, actual shape) of the inputs. Raises `ShapeError`."""
+    sizes: dict[str, int] = {}
+    for name, shape, actual in declared:
+        if len(shape) != len(actual):
+            raise ShapeError(f"input {name!r}: expects {len(shape)} dimensions {_text(shape)}, got the shape {actual}")
+        for d, size in zip(shape, actual, strict=True):
+            key = plain_symbol(d)
+            if key is not None and sizes.setdefault(key.name, size) != size:
+                raise ShapeError(
+                    f"input {name!r}: expects the shape {_text(shape)}, got {actual}: "
+                    f"{key.name!r} is {sizes[key.name]} in an earlier place and {size} here"
+                )
+    for name, shape, actual in declared:
+        for axis, (d, size) in enumerate(zip(shape, actual, strict=True)):
+            if evaluate(d, sizes) != size:
+                raise ShapeError(
+                    f"input {name!r}: expects the shape {_text(shape)}, got {actual}: "
+                    f"axis {axis} must be {d}{'' if isinstance(d, int) else f' = {evaluate(d, sizes)}'}"
+                )
+    return sizes
+
+
+def plain_symbol(d: Dim) -> Symbol | None:
+    """The symbol that ``d`` is, where it is nothing but one."""
+    found = symbols(d)
+    if len(found) == 1:
+        (only,) = found
+        if d == Expr({((only, 1),): 1}):
+            return only
+    return None
+
+
+def _text(shape: Shape) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
+    """A parameter of an op with every symbolic dimension in it replaced by its size."""
+    if isinstance(value, Expr):
+        return evaluate(value, sizes)
+    if isinstance(value, tuple):
+        return tuple(concrete(v, sizes) for v in value)  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+def interpret(outputs: Sequence[Node], values: Mapping[Node, Array], sizes: Mapping[str, int]) -> list[Array]:
+    """The value of each output, given the arrays of the inputs and the sizes of the symbolic dimensions."""
+    order = toposort(outputs)
+    last = {x: k for k, node in enumerate(order) for x in node.args}
+    keep = set(outputs)
+    found: dict[Node, Array] = dict(values)
+    with np.errstate(all="ignore"):
+        for k, node in enumerate(order):
+            if node not in found:
+                for check in node.op.checks(node):
+                    x, y = evaluate(check.x, sizes), evaluate(check.y, sizes)
+                    if not (x == y if check.relation == "==" else x >= y):
+                        raise ShapeError(f"{check.text}: {check.x} = {x} must be {check.relation} {check.y} = {y}")
+                params = {name: concrete(v, sizes) for name, v in node.params.items()}
+                if not node.args and "type" in params and "source" in params:
+                    raise GraphError(f"the input {node.name!r} has no value; give one for it")
+                out = np.asarray(node.op.numpy(*(found[x] for x in node.args), **params))
+                found[node] = out.astype(node.dtype, copy=False)
+            for x in set(node.args):
+                if last[x] == k and x not in keep and x not in values:
+                    del found[x]
+    return [found[out] for out in outputs]

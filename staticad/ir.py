@@ -1,0 +1,306 @@
+"""The graph: array types, operations as values, nodes, and what can be done with any graph; knows no particular op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from staticad.dtypes import SHORT, can_require_grad
+from staticad.errors import GraphError
+from staticad.shapes import Dim, Shape, product, shape_text
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """The type of an array: a dtype and a shape, printed as ``f32[batch, 64]``."""
+
+    dtype: np.dtype[Any]
+    shape: Shape = ()
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> Dim:
+        return product(self.shape)
+
+    def __str__(self) -> str:
+        return SHORT[self.dtype] + (shape_text(self.shape) if self.shape else "")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """A primitive operation, whole: one value of this class is one entry of the op table.
+
+    ``infer(*types, **params)`` gives the result's type or raises; ``numpy(*arrays, **params)`` is the meaning;
+    ``lower`` says how it becomes a loop; ``vjp(node, g)`` gives a cotangent (or None) for each operand and
+    ``jvp(node, tangents)`` the tangent (or None) of the result, both as nodes. ``examples()`` gives cases for the tests.
+    ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered.
+    """
+
+    name: str
+    infer: Callable[..., ArrayType]
+    numpy: Callable[..., Any]
+    lower: Any
+    vjp: Callable[[Node, Node], Sequence[Node | None]]
+    jvp: Callable[[Node, Sequence[Node | None]], Node | None]
+    examples: Callable[[], Iterable[Example]] = field(default=lambda: ())
+    differentiable: bool = True
+    checks: Callable[[Node], Sequence[Check]] = field(default=lambda node: ())
+
+    def __call__(self, *args: Node, **params: Any) -> Node:
+        """A new node. Raises `ShapeError` or `DTypeError` where the operands do not fit."""
+        return Node(self, args, params, self.infer(*(x.type for x in args), **params))
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A relation between sizes that could not be decided when the graph was built; ``text`` says what broke it."""
+
+    x: Dim
+    relation: Literal["==", ">="]
+    y: Dim
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case for the conformance tests: operands (arrays) and parameters.
+
+    ``smooth`` is false where finite differences say nothing (kinks, integer results)."""
+
+    arrays: tuple[Any, ...]
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    smooth: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Cell:
+    """Where a backward pass leaves a gradient: shared by a leaf's node and the tensor the user holds."""
+
+    name: str | None = None
+    grad: np.ndarray[Any, Any] | None = None
+    owner: Callable[[], object] | None = None
+
+
+class Node:
+    """One application of an operation. Immutable, compared by identity; ``requires_grad`` follows from the operands.
+
+    Rules write arithmetic on nodes with operators; Python numbers become constants of the other operand's type. Which
+    operations stand behind the operators is told by the op table, through ``arithmetic``.
+    """
+
+    __slots__ = ("args", "cell", "name", "op", "params", "requires_grad", "type")
+    arithmetic: ClassVar[dict[str, Callable[[Node, Any], Node]]] = {}
+
+    def __init__(self, op: Op, args: tuple[Node, ...], params: Mapping[str, Any], type: ArrayType, name: str | None = None):  # noqa: A002
+        self.op = op
+        self.args = args
+        self.params = params
+        self.type = type
+        self.name = name
+        self.cell: Cell | None = None
+        self.requires_grad: bool = (
+            op.differentiable and can_require_grad(type.dtype) and any(x.requires_grad for x in args)
+        )
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.type.dtype
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name}: {self.type}>"
+
+    def __add__(self, y: Node | float) -> Node:
+        return self.arithmetic["add"](self, y)
+
+    def __sub__(self, y: Node | float) -> Node:
+        return self.arithmetic["sub"](self, y)
+
+    def __mul__(self, y: Node | float) -> Node:
+        return self.arithmetic["mul"](self, y)
+
+    def __truediv__(self, y: Node | float) -> Node:
+        return self.arithmetic["div"](self, y)
+
+    def __radd__(self, y: float) -> Node:
+        return self.arithmetic["radd"](self, y)
+
+    def __rsub__(self, y: float) -> Node:
+        return self.arithmetic["rsub"](self, y)
+
+    def __rmul__(self, y: float) -> Node:
+        return self.arithmetic["rmul"](self, y)
+
+    def __rtruediv__(self, y: float) -> Node:
+        return self.arithmetic["rdiv"](self, y)
+
+    def __neg__(self) -> Node:
+        return self.arithmetic["neg"](self, None)
+
+
+def toposort(outputs: Iterable[Node]) -> list[Node]:
+    """Every node that ``outputs`` need, operands first, in a deterministic order. Works for chains of any length."""
+    order: list[Node] = []
+    done: set[Node] = set()
+    stack: list[tuple[Node, Iterator[Node]]] = []
+    for out in outputs:
+        if out in done:
+            continue
+        done.add(out)
+        stack.append((out, iter(out.args)))
+        while stack:
+            node, operands = stack[-1]
+            for x in operands:
+                if x not in done:
+                    done.add(x)
+                    stack.append((x, iter(x.args)))
+                    break
+            else:
+                order.append(node)
+                stack.pop()
+    return order
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A program: what it takes, what it gives. ``print(graph)`` is its readable text form."""
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        return toposort(self.outputs)
+
+    def __str__(self) -> str:
+        return graph_text(self)
+
+
+def intern_key(op: Op, args: Sequence[Node], params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two nodes have in common exactly when they compute the same."""
+    return (op, tuple(map(id, args)), tuple((k, _param_key(params[k])) for k in sorted(params)) if params else ())
+
+
+def _param_key(value: object) -> object:
+    """``value``, where equal floats are the same number: 0.0 and -0.0 are not, and two NaNs are."""
+    zero_or_nan = isinstance(value, (float, np.floating)) and (value == 0 or value != value)
+    return (type(value), str(value)) if zero_or_nan else value  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def rewrite(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
+    """The graph with ``rule`` applied to each node, operands first, equal nodes made one (common subexpressions).
+
+    ``rule`` gets a node whose operands are rewritten already, and returns it or its replacement; nodes that the
+    replacement is newly made of are interned too.
+    """
+    table: dict[tuple[Any, ...], Node] = {}
+    new: dict[Node, Node] = {}
+
+    def intern(root: Node) -> Node:
+        for node in toposort_until(root, new):
+            args = tuple(new[x] for x in node.args)
+            key = intern_key(node.op, args, node.params)
+            same = table.get(key)
+            if same is None:
+                same = node if args == node.args else clone(node, args)
+                table[key] = same
+            new[node] = same
+            new[same] = same
+        return new[root]
+
+    for node in graph.nodes:
+        args = tuple(new[x] for x in node.args)
+        key = intern_key(node.op, args, node.params)
+        known = table.get(key)
+        if known is None:
+            known = node if args == node.args else clone(node, args)
+            replacement = rule(known)
+            if replacement is not known:
+                known = intern(replacement)
+            table[key] = known
+            new[known] = known
+        new[node] = known
+    return Graph(graph.inputs, tuple(new[x] for x in graph.outputs))
+
+
+def toposort_until(root: Node, known: Mapping[Node, Node]) -> list[Node]:
+    """The nodes below ``root`` that are not in ``known``, operands first."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif node not in seen and node not in known:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((x, False) for x in reversed(node.args))
+    return order
+
+
+def clone(node: Node, args: tuple[Node, ...]) -> Node:
+    """``node`` on other operands of the same types."""
+    out = Node(node.op, args, node.params, node.type, node.name)
+    out.cell = node.cell
+    out.requires_grad = node.requires_grad
+    return out
+
+
+def verify(graph: Graph) -> None:
+    """Assert what every pass must keep: types that follow from operands, inputs that are sources. Raises `GraphError`."""
+    for node in graph.nodes:
+        found = node.op.infer(*(x.type for x in node.args), **node.params)
+        if found != node.type:
+            raise GraphError(f"{node.op.name}: has type {node.type}, but its operands give {found}")
+    for x in graph.inputs:
+        if x.args:
+            raise GraphError(f"an input must be a source, not the result of {x.op.name}")
+
+
+def node_names(nodes: Iterable[Node]) -> dict[Node, str]:
+    """A readable name for each node: the user's where there is one and it is free, else ``%0``, ``%1``, ..."""
+    names: dict[Node, str] = {}
+    used: set[str] = set()
+    for node in nodes:
+        if node.name and node.name not in used:
+            names[node] = node.name
+        else:
+            names[node] = f"%{len(names)}"
+        used.add(names[node])
+    return names
+
+
+def graph_text(graph: Graph) -> str:
+    """One line a node, ``name: type = op(operands, params)``, then the outputs."""
+    nodes = list(dict.fromkeys([*graph.inputs, *graph.nodes]))
+    names = node_names(nodes)
+    lines = [f"graph({', '.join(f'{names[x]}: {x.type}' for x in graph.inputs)})"]
+    inputs = set(graph.inputs)
+    for node in nodes:
+        if node in inputs:
+            continue
+        params = [f"{k}={param_text(v)}" for k, v in node.params.items()]
+        lines.append(f"  {names[node]}: {node.type} = {node.op.name}({', '.join([*(names[x] for x in node.args), *params])})")
+    lines.append(f"  return {', '.join(names[x] for x in graph.outputs)}")
+    return "\n".join(lines)
+
+
+def param_text(value: object) -> str:
+    if isinstance(value, tuple):
+        inner = ", ".join(param_text(v) for v in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return f"({inner},)" if len(value) == 1 else f"({inner})"  # pyright: ignore[reportUnknownArgumentType]
+    return str(value)

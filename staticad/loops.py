@@ -1,0 +1,165 @@
+"""The loop tree: loops, the statements in them, and how one element of a node is read from others; knows no op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from staticad.ir import Node
+from staticad.lowering import At, Guard, Index, Map, View
+from staticad.shapes import Dim, Element, Expr, Symbol, substitute, symbol, symbols
+
+Coordinates: TypeAlias = tuple[Dim, ...]
+
+
+@dataclass(eq=False)
+class Loop:
+    """``for var in range(extent)``; ``reduces`` are the accumulators started before it and complete after it.
+
+    ``writes`` (buffer to the indices it is written at) and ``reads`` describe everything inside; ``weight`` is its size."""
+
+    var: Symbol
+    extent: Dim
+    body: list[Item] = field(default_factory=list["Item"])
+    reduces: list[Node] = field(default_factory=list[Node])
+    writes: dict[Node, list[Coordinates]] = field(default_factory=dict[Node, "list[Coordinates]"])
+    reads: set[Node] = field(default_factory=set[Node])
+    weight: int = 0
+
+
+@dataclass(eq=False)
+class Compute:
+    """The element of ``node`` at ``index`` is computed by its lowering and becomes known there.
+
+    ``source``: the loops run over the operand's index instead, and element ``source`` of operand 0 goes to ``index``."""
+
+    node: Node
+    buffer: Node
+    index: Coordinates
+    source: Coordinates | None = None
+
+
+@dataclass(eq=False)
+class Start:
+    """The element of an accumulating ``node`` at ``index`` gets its first value: a constant, or operand 0's element."""
+
+    node: Node
+    buffer: Node
+    index: Coordinates
+
+
+@dataclass(eq=False)
+class Step:
+    """Element ``source`` of the accumulated operand is combined into ``node`` at ``target``.
+
+    ``scalar``: the accumulator is one of an enclosing loop's ``reduces``; else it lives in memory."""
+
+    node: Node
+    buffer: Node
+    target: Coordinates
+    source: Coordinates
+    scalar: bool
+
+
+@dataclass(eq=False)
+class Whole:
+    """A product or library call on whole buffers."""
+
+    node: Node
+    buffer: Node
+
+
+Statement: TypeAlias = Compute | Start | Step | Whole
+Item: TypeAlias = Loop | Statement
+
+
+@dataclass(frozen=True)
+class Access:
+    """Element ``index`` of operand ``arg``, read where the guards hold."""
+
+    arg: int
+    index: Coordinates
+    guards: tuple[Guard, ...] = ()
+
+
+def resolve(node: Node, index: Index) -> Coordinates:
+    """An index of ``node``'s operand with its run-time coordinates as elements of the arrays they come from."""
+    return tuple(symbol(Element(node.args[d.arg], d.index, d.extent)) if isinstance(d, At) else d for d in index)
+
+
+def accesses(node: Node, index: Coordinates) -> Sequence[Access]:
+    """What element ``index`` of a node is made from; for a `Map` or a `View`."""
+    lower = node.op.lower
+    if isinstance(lower, Map):
+        return [Access(k, index) for k in range(len(node.args))]
+    assert isinstance(lower, View), f"{node.op.name} is computed as a whole"
+    read = lower.read(node, index)
+    return [Access(0, resolve(node, read.index), read.guards)]
+
+
+def elements(index: Coordinates) -> Iterator[Element]:
+    """The run-time elements that an index is made of."""
+    for d in index:
+        if isinstance(d, Expr):
+            for m in d.terms:
+                for a, _ in m:
+                    if isinstance(a, Element):
+                        yield a
+                    elif not isinstance(a, Symbol):
+                        yield from elements((a.x, a.y))
+
+
+def divides(index: Coordinates) -> bool:
+    """Whether a coordinate divides (or bounds) by a loop variable, as where axes are merged."""
+    for d in index:
+        if isinstance(d, Expr):
+            for m in d.terms:
+                for a, _ in m:
+                    if not isinstance(a, (Symbol, Element)) and any(s.kind == "var" for s in symbols(a.x) | symbols(a.y)):
+                        return True
+    return False
+
+
+def substitute_all(index: Coordinates, values: Mapping[Symbol, Dim]) -> Coordinates:
+    return tuple(substitute(d, values) for d in index)
+
+
+def is_var(d: object, var: Symbol) -> bool:
+    return isinstance(d, Expr) and d == symbol(var)
+
+
+def statements(items: Sequence[Item]) -> Iterator[tuple[tuple[Loop, ...], Statement]]:
+    """Every statement below ``items`` in order, with the loops around it."""
+    for item in items:
+        if isinstance(item, Loop):
+            for path, statement in statements(item.body):
+                yield (item, *path), statement
+        else:
+            yield (), item
+
+
+def count_loops(items: Sequence[Item]) -> int:
+    return sum(1 + count_loops(item.body) for item in items if isinstance(item, Loop))
+
+
+def dump(items: Sequence[Item], name: Callable[[Node], str], indent: str = "") -> str:
+    """The loop tree as text."""
+    lines: list[str] = []
+    for item in items:
+        if isinstance(item, Loop):
+            after = f"  # gives {', '.join(map(name, item.reduces))}" if item.reduces else ""
+            lines.append(f"{indent}for {item.var} in range({item.extent}):{after}")
+            lines.append(dump(item.body, name, indent + "    "))
+        elif isinstance(item, Step):
+            lines.append(f"{indent}{name(item.node)}[{_join(item.target)}] <- [{_join(item.source)}]")
+        elif isinstance(item, Whole):
+            lines.append(f"{indent}{name(item.node)} = {item.node.op.name}(...)")
+        else:
+            verb = "start" if isinstance(item, Start) else "="
+            lines.append(f"{indent}{name(item.node)}[{_join(item.index)}] {verb}")
+    return "\n".join(lines)
+
+
+def _join(index: Sequence[object]) -> str:
+    return ", ".join(map(str, index))

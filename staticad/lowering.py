@@ -1,0 +1,129 @@
+"""The closed set of lowerings: how an operation is computed, as data the scheduler reads; knows no ops and no loops.
+
+Indices are dimensions (`staticad.shapes`) over loop variables. ``read(node, index)`` tells which element of which operand
+stands at ``index`` of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from staticad.ir import Node
+from staticad.shapes import Dim
+
+Index: TypeAlias = tuple["Dim | At", ...]
+
+
+@dataclass(frozen=True)
+class At:
+    """A coordinate known at run time: element ``index`` of integer operand ``arg``, checked against ``extent``.
+
+    Negative values count from the end; anything else outside ``[0, extent)`` is an IndexError of the compiled function."""
+
+    arg: int
+    index: tuple[Dim, ...]
+    extent: Dim
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A condition for reading: ``0 <= value < extent``, and ``value`` a multiple of ``step``."""
+
+    value: Dim
+    extent: Dim
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Read:
+    """Element ``index`` of operand 0, or the parameter ``fill`` of the op where a guard does not hold."""
+
+    index: Index
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """No computation: an argument of the compiled function (an input, a parameter, a constant array)."""
+
+
+@dataclass(frozen=True)
+class Uninitialised:
+    """Memory whose elements are all written by the `Update` ops that follow before anything reads them."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """One element of the result from one of each operand at the same index.
+
+    ``code`` is a Python expression over the operands' elements ``{x}``, ``{y}``, ``{z}``, the coordinates ``{i[0]}``,
+    ``{i[1]}``, ... (as int64), the scalar type of the result ``{t}`` (callable, converts a value) and the op's parameters
+    by name (numbers become literals of the result's dtype); or a function from the node to such a template. Functions of
+    the kernel library are called as ``m.name(...)``. ``cost`` is roughly the number of flops: 1 for arithmetic, 4 for
+    division and square root, 20 for exp and its kin.
+    """
+
+    code: str | Callable[[Node], str]
+    cost: int = 1
+
+
+@dataclass(frozen=True)
+class View:
+    """Every element of the result is one element of operand 0, or ``fill``; free in a loop.
+
+    ``alias``: the result's elements are the operand's, all of them in the same memory order (a reshape), so that a stored
+    operand needs no loop at all; ``write(node, index)`` is then the inverse of ``read``: where element ``index`` of the
+    operand goes in the result."""
+
+    read: Callable[[Node, tuple[Dim, ...]], Read]
+    alias: bool = False
+    write: Callable[[Node, tuple[Dim, ...]], tuple[Dim, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Elements of operand 0 (``{x}``; ``{y}`` of operand 1) combined over the ``axes`` parameter into ``{acc}``.
+
+    ``init`` gives the start value for a dtype as a Python expression (typed by the emitter); ``step`` is the new
+    accumulator. ``running``: the op has an ``axis`` parameter instead, keeps it, and every step's accumulator is an element
+    of the result.
+    """
+
+    init: Callable[[Any], str]
+    step: str
+    running: bool = False
+    cost: int = 1
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A product of two operands summed over the indices missing from the result, given by the parameter ``spec``.
+
+    ``spec`` is an einsum string such as ``"mk,kn->mn"``; no letter repeats within one operand, and every letter of an
+    operand stands in the other operand or in the result."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """Operand 0 with the elements of operand 1 combined into it; operands from 2 on are integer indices.
+
+    ``target(node, index)`` is the index in the result that element ``index`` of operand 1 goes to; ``step`` combines
+    ``{acc}`` (the present element) and ``{x}``. Done in place where operand 0 is not needed any more."""
+
+    target: Callable[[Node, tuple[Dim, ...]], Index]
+    step: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A library function of the runtime, ``m.name(out, *operands, ...)``; breaks fusion.
+
+    ``params`` turns the node's parameters into extra arguments (expressions)."""
+
+    function: str
+    params: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda params: ()
+
+
+Lowering: TypeAlias = Source | Uninitialised | Map | View | Reduce | Contract | Update | Call

@@ -1,0 +1,144 @@
+"""Where values enter a graph, and identities that say something about a value; knows no arithmetic."""
+
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staticad.errors import GraphError, ShapeError
+from staticad.ir import ArrayType, Cell, Example, Node, Op
+from staticad.lowering import Read, Source, View
+from staticad.ops.rules import no_jvp, no_vjp
+from staticad.shapes import Dim, Shape, shape_text
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(eq=False)
+class Storage:
+    """An array that compiled functions get as a hidden argument: a parameter's value, or a constant."""
+
+    array: Array
+    name: str | None = None
+    constant: bool = False
+
+
+def _input_type(*, name: str, source: object, type: ArrayType) -> ArrayType:  # noqa: A002
+    return type
+
+
+def _no_value(*, name: str, source: object, type: ArrayType) -> Array:  # noqa: A002
+    raise GraphError(f"input {name!r} of type {type} has no value; give one where the graph is evaluated")
+
+
+def _data_type(*, storage: Storage) -> ArrayType:
+    return ArrayType(storage.array.dtype, storage.array.shape)
+
+
+def _data_examples() -> Iterable[Example]:
+    for dtype in ("float32", "float64", "int8", "int64", "uint8", "bool"):
+        yield Example((), {"storage": Storage(np.arange(6).reshape(2, 3).astype(dtype), constant=True)}, smooth=False)
+
+
+input_ = Op(
+    name="input",
+    infer=_input_type,
+    numpy=_no_value,
+    lower=Source(),
+    vjp=no_vjp,
+    jvp=no_jvp,
+)
+
+data = Op(
+    name="data",
+    infer=_data_type,
+    numpy=lambda *, storage: storage.array,
+    lower=Source(),
+    vjp=no_vjp,
+    jvp=no_jvp,
+    examples=_data_examples,
+)
+
+
+def _same_element(node: Node, index: tuple[Dim, ...]) -> Read:
+    return Read(tuple[Any, ...](index))
+
+
+SAME = View(_same_element, alias=True)
+
+
+def _leaf_type(x: ArrayType, *, cell: Cell) -> ArrayType:
+    return x
+
+
+def _sample(dtype: str = "float64") -> Array:
+    return np.array([[1.5, -2.0, 0.25], [3.0, -0.5, 1.0]], dtype)
+
+
+# A tensor the user made a leaf: differentiation ends here, in both modes, as it does at an input.
+leaf = Op(
+    name="leaf",
+    infer=_leaf_type,
+    numpy=lambda x, *, cell: x,
+    lower=SAME,
+    vjp=no_vjp,
+    jvp=no_jvp,
+    examples=lambda: [Example((_sample(),), {"cell": Cell()}, smooth=False)],
+    differentiable=False,
+)
+
+stop_gradient = Op(
+    name="stop_gradient",
+    infer=lambda x: x,
+    numpy=lambda x: x,
+    lower=SAME,
+    vjp=no_vjp,
+    jvp=no_jvp,
+    examples=lambda: [Example((_sample(dtype),), smooth=False) for dtype in ("float32", "float64", "int64")],
+    differentiable=False,
+)
+
+
+def _assumed_type(x: ArrayType, *, shape: Shape) -> ArrayType:
+    differ = len(shape) != x.ndim or any(
+        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(x.shape, shape, strict=True)
+    )
+    if differ:
+        raise ShapeError(f"assume_shape: {x} cannot have the shape {shape_text(shape)}; reshape it instead")
+    return ArrayType(x.dtype, shape)
+
+
+def _checked_shape(x: Array, *, shape: tuple[int, ...]) -> Array:
+    if x.shape != shape:
+        raise ShapeError(f"assume_shape: got an array of shape {shape_text(x.shape)}, declared as {shape_text(shape)}")
+    return x
+
+
+def _reshaped(v: Node, shape: Shape) -> Node:
+    return v if v.shape == shape else assume_shape(v, shape=shape)
+
+
+def _assume_vjp(node: Node, g: Node) -> Sequence[Node | None]:
+    return (_reshaped(g, node.args[0].shape),)
+
+
+def _assume_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    t = tangents[0]
+    return None if t is None else _reshaped(t, node.shape)
+
+
+# Two shapes that the algebra of dimensions cannot prove equal; the compiled function compares them on entry.
+assume_shape = Op(
+    name="assume_shape",
+    infer=_assumed_type,
+    numpy=_checked_shape,
+    lower=SAME,
+    vjp=_assume_vjp,
+    jvp=_assume_jvp,
+    examples=lambda: [Example((_sample(dtype),), {"shape": (2, 3)}) for dtype in ("float32", "float64")],
+)

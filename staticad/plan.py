@@ -1,0 +1,302 @@
+"""From a loop tree to memory: how much of each stored value must exist at once, where it lies, and who may share it.
+
+Knows indices and lifetimes, neither ops nor Python source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from staticad.ir import Node
+from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, elements, is_var, statements
+from staticad.lowering import Reduce, Update
+from staticad.schedule import Schedule
+from staticad.shapes import Dim, Shape, add, floordiv, is_static, known_ge, maximum, mul, product
+from staticad.store import Reads, Storage
+
+#: Workspace offsets are multiples of this many bytes: a cache line, and the widest vector there is.
+ALIGNMENT = 64
+#: Weight (nodes, and `LOOP_COST` for each loop) from which a program is split into several functions.
+PART_WEIGHT = 600
+LOOP_COST = 6
+#: Buffers of static size up to which the best packing is searched (the search is quadratic).
+PACK_LIMIT = 1500
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Where a stored value lives. ``axes``: those of its shape that exist in memory (loops around all uses fix the rest).
+
+    ``place``: "scalar" (a local variable), "work" (at ``offset`` bytes of the workspace) or "output"."""
+
+    node: Node
+    axes: tuple[int, ...]
+    place: str
+    first: int
+    last: int
+    offset: Dim = 0
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.node.shape[axis] for axis in self.axes)
+
+    @property
+    def bytes(self) -> Dim:
+        return mul(product(self.shape), self.node.dtype.itemsize)
+
+
+@dataclass(eq=False)
+class Plan:
+    """``parts``: the top-level items of each generated function; ``buffers``: by the node that names each.
+
+    ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is still
+    read when the new one is made, or an error may still be found."""
+
+    schedule: Schedule
+    parts: list[list[Item]]
+    buffers: dict[Node, Buffer]
+    work_bytes: Dim
+    copied: list[Node] = field(default_factory=list[Node])
+
+
+@dataclass
+class Use:
+    """One use of a buffer: the loops around it, the index (None: all of it), the top-level item and statement it is in."""
+
+    path: tuple[Loop, ...]
+    index: Coordinates | None
+    position: int
+    order: int
+    writes: bool = False
+    run_time: bool = False
+
+
+def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, Node]) -> Plan:
+    """Lay out the buffers of a schedule.
+
+    ``outputs`` are the nodes whose buffers are arguments; ``updates`` maps a node to the source whose memory it replaces.
+    """
+    parts = split(schedule.body)
+    part_of = [k for k, items in enumerate(parts) for _ in items]
+    uses: dict[Node, list[Use]] = {}
+    checked = -1  # the last top-level item that may still find an index out of range
+    for position, item in enumerate(schedule.body):
+        for node, use in item_uses(schedule.storage, item, position):
+            uses.setdefault(node, []).append(use)
+            if use.run_time:
+                checked = position
+    copied = [x for x, source in updates.items() if not in_place(uses[x], uses.get(source, []), checked)]
+    buffers: dict[Node, Buffer] = {}
+    for node, found in uses.items():
+        if node not in schedule.storage.root:
+            continue
+        whole = node in outputs or node in updates
+        axes = tuple(range(len(node.shape))) if whole else kept_axes(node, found)
+        first, last = min(u.position for u in found), max(u.position for u in found)
+        if node in copied:
+            place, last = "work", len(schedule.body)
+        elif whole:
+            place = "output"
+        elif axes or part_of[first] != part_of[last] or any(u.index is None for u in found):
+            place = "work"
+        else:
+            place = "scalar"
+        buffers[node] = Buffer(node, axes, place, first, last)
+    work = assign_offsets([b for b in buffers.values() if b.place == "work"])
+    return Plan(schedule, parts, buffers, work, copied)
+
+
+def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
+    """Whether the new value may be written over the old one: each old element is read before its new one is written."""
+    first = min(u.position for u in new)
+    if checked >= first or any(u.position > first for u in old):
+        return False
+    here = [u for u in old if u.position == first]
+    if not here:
+        return True
+    if any(u.index is None for u in [*here, *new]) or any(u.position != first for u in new):
+        return False
+    together = [*here, *new]
+    loops = common_prefix([u.path for u in together])
+    fixed = all(
+        any(all(u.index is not None and is_var(u.index[axis], loop.var) for u in together) for axis in range(len(new[0].index or ())))
+        for loop in loops
+    )
+    last_read, first_write = max(u.order for u in here), min(u.order for u in new)
+    same_element = all(u.index == new[0].index and u.path == new[0].path for u in together)
+    return fixed and (last_read < first_write or (last_read == first_write and same_element))
+
+
+def split(body: Sequence[Item]) -> list[list[Item]]:
+    """The top-level items in runs of bounded weight, each to become a function."""
+    parts: list[list[Item]] = [[]]
+    weight = 0
+    for item in body:
+        w = item_weight(item)
+        if parts[-1] and weight + w > PART_WEIGHT:
+            parts.append([])
+            weight = 0
+        parts[-1].append(item)
+        weight += w
+    return parts
+
+
+def item_weight(item: Item) -> int:
+    if isinstance(item, Loop):
+        return LOOP_COST + sum(map(item_weight, item.body)) + item.weight // 4
+    return 1
+
+
+def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Node, Use]]:
+    """Every use of a buffer below a top-level item."""
+    for order, (path, statement) in enumerate(statements([item])):
+        reads: Reads = []
+        written: tuple[tuple[Loop, ...], Coordinates | None] = (path, None)
+        if isinstance(statement, Compute):
+            written = (path, statement.index)
+            if statement.source is not None:
+                reads = storage.element_reads(statement.node.args[0], statement.source)
+            else:
+                reads = storage.operand_reads(statement.node, statement.index)
+        elif isinstance(statement, Start):
+            written = (path, statement.index)
+            if isinstance(statement.node.op.lower, Update):
+                reads = storage.element_reads(statement.node.args[0], statement.index)
+        elif isinstance(statement, Step):
+            outer = path
+            if statement.scalar and isinstance(lower := statement.node.op.lower, Reduce) and not lower.running:
+                outer = path[: next(k for k, loop in enumerate(path) if statement.node in loop.reduces)]
+            written = (outer, statement.target)
+            reads = step_reads(storage, statement)
+        else:
+            for x in statement.node.args:
+                while not storage.has_memory(x):
+                    x = x.args[0]
+                reads.append((storage.buffer(x), None))
+        run_time = checks_indices(storage, statement)
+        yield statement.buffer, Use(written[0], written[1], position, order, True, run_time)
+        for node, index in reads:
+            yield node, Use(path, index, position, order)
+
+
+def checks_indices(storage: Storage, statement: Statement) -> bool:
+    """Whether a statement reads indices from an array, and so may find one out of range."""
+    stack: list[tuple[Node, Coordinates]] = []
+    if isinstance(statement, Compute):
+        source = statement.source
+        stack = [(statement.node.args[0], source)] if source is not None else []
+        if source is None:
+            return storage.indexes_at_run_time(statement.node, statement.index, inside=True)
+    elif isinstance(statement, Step):
+        if any(True for _ in elements(statement.target)):
+            return True
+        stack = [(x, statement.source) for x in statement.node.args[: 2 if isinstance(statement.node.op.lower, Update) else None]]
+        if isinstance(statement.node.op.lower, Update):
+            stack = stack[1:]
+    elif isinstance(statement, Start) and isinstance(statement.node.op.lower, Update):
+        stack = [(statement.node.args[0], statement.index)]
+    return any(storage.indexes_at_run_time(x, index) for x, index in stack)
+
+
+def step_reads(storage: Storage, step: Step) -> Reads:
+    """What one step of an accumulation reads, apart from the accumulator."""
+    if isinstance(step.node.op.lower, Update):
+        return storage.element_reads(step.node.args[1], step.source) + storage.run_time_reads(step.target)
+    return [read for x in step.node.args for read in storage.element_reads(x, step.source)]
+
+
+def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[int, ...]:
+    """The axes of a buffer that must exist at once: all but those whose coordinate is one loop's variable in every use."""
+    indices = [u.index for u in uses]
+    axes = [axis for axis, size in enumerate(node.shape)]
+    if any(index is None for index in indices):
+        return tuple(axes)
+    for loop in common_prefix([u.path for u in uses]):
+        fixed = [axis for axis in axes if all(index is not None and is_var(index[axis], loop.var) for index in indices)]
+        if not fixed:
+            break
+        axes.remove(fixed[0])
+    return tuple(axis for axis in axes if node.shape[axis] != 1)
+
+
+def common_prefix(paths: Sequence[tuple[Loop, ...]]) -> tuple[Loop, ...]:
+    shortest = min(paths, key=len)
+    for depth, loop in enumerate(shortest):
+        if any(path[depth] is not loop for path in paths):
+            return shortest[:depth]
+    return shortest
+
+
+def assign_offsets(buffers: Sequence[Buffer]) -> Dim:
+    """Give each buffer its place in one workspace, shared by buffers that do not live at once; returns its size."""
+    static = [b for b in buffers if is_static(b.shape)]
+    symbolic = [b for b in buffers if not is_static(b.shape)]
+    end = pack(static) if len(static) <= PACK_LIMIT else slots(static, 0)
+    return slots(symbolic, end)
+
+
+def aligned(size: Dim) -> Dim:
+    return mul(floordiv(add(size, ALIGNMENT - 1), ALIGNMENT), ALIGNMENT)
+
+
+def pack(buffers: Sequence[Buffer]) -> Dim:
+    """Largest first, each at the lowest offset where it overlaps no buffer that lives at the same time."""
+    placed: list[tuple[int, int, Buffer]] = []
+    total = 0
+    for b in sorted(buffers, key=lambda b: -static_bytes(b)):
+        size = static_bytes(b)
+        at = 0
+        for low, high, other in sorted(placed, key=lambda item: item[0]):
+            if other.first <= b.last and b.first <= other.last and low < at + size:
+                at = max(at, high)
+        b.offset = at
+        placed.append((at, at + size, b))
+        total = max(total, at + size)
+    return total
+
+
+def static_bytes(b: Buffer) -> int:
+    size = aligned(b.bytes)
+    assert isinstance(size, int)
+    return size
+
+
+def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
+    """In order of first use, each into a slot that is free and surely large enough, else into a new one."""
+    free: list[tuple[Dim, list[Buffer]]] = []
+    busy: list[tuple[int, Dim, list[Buffer]]] = []
+    order: list[tuple[Dim, list[Buffer]]] = []
+    for b in sorted(buffers, key=lambda b: b.first):
+        free += [(size, owners) for last, size, owners in busy if last < b.first]
+        busy = [item for item in busy if item[0] >= b.first]
+        size = aligned(b.bytes)
+        found = next((k for k, slot in enumerate(free) if slot[0] == size), None)
+        if found is None:
+            found = next((k for k, slot in enumerate(free) if known_ge(slot[0], size)), None)
+        if found is None:
+            slot = (size, list[Buffer]())
+            order.append(slot)
+        else:
+            slot = free.pop(found)
+        slot[1].append(b)
+        busy.append((b.last, *slot))
+    end = start
+    for size, owners in order:
+        for b in owners:
+            b.offset = end
+        end = add(end, size)
+    return end
+
+
+def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
+    """The most bytes that live at one time: what no layout can be smaller than."""
+    work = [b for b in buffers if b.place == "work"]
+    bound: Dim = 0
+    for position in sorted({b.first for b in work}):
+        total: Dim = 0
+        for b in work:
+            if b.first <= position <= b.last:
+                total = add(total, aligned(b.bytes))
+        bound = maximum(bound, total)
+    return bound

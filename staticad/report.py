@@ -1,0 +1,149 @@
+"""What compiled code does, in numbers: kernels, flops, bytes, workspace, compile time; reads plans, changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from staticad.ir import Node
+from staticad.loops import Compute, Item, Loop, Step, Whole, count_loops, dump, statements
+from staticad.lowering import Contract, Map, Reduce, Update, View
+from staticad.plan import Plan, item_uses, liveness_bound
+from staticad.shapes import Dim, add, mul, product
+from staticad.store import Storage
+
+if TYPE_CHECKING:
+    from staticad.compile import Compiled
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One top-level loop nest or library call: ``text`` shows its loops.
+
+    ``flops`` counts an exp as 20, a division as 4; ``reads`` and ``writes`` are bytes of the arrays it takes from and leaves
+    in memory, each once; sizes are integers, or expressions in symbolic dimensions.
+    """
+
+    text: str
+    loops: int
+    flops: Dim
+    reads: Dim
+    writes: Dim
+
+    def __str__(self) -> str:
+        return f"{self.text}\n# {self.flops} flops, {self.reads} bytes read, {self.writes} bytes written"
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Costs of a compiled function; sizes are integers, or expressions in symbolic dimensions.
+
+    ``temporaries`` are arrays in the workspace; ``workspace_bytes`` is what they share, ``liveness_bytes`` the most that
+    live at one time; ``compile_seconds`` by stage; ``cache_hit``: native code came from disk.
+    """
+
+    kernels: int
+    loops: int
+    temporaries: int
+    flops: Dim
+    bytes_read: Dim
+    bytes_written: Dim
+    workspace_bytes: Dim
+    liveness_bytes: Dim
+    compile_seconds: dict[str, float]
+    cache_hit: bool
+
+
+def kernels(plan: Plan) -> list[Kernel]:
+    """A `Kernel` for every top-level item that does any work."""
+    storage = plan.schedule.storage
+    found: list[Kernel] = []
+    for position, item in enumerate(plan.schedule.body):
+        if not isinstance(item, (Loop, Whole)):
+            continue
+        reads, writes = traffic(plan, item, position)
+        text = dump([item], lambda node: node.name or node.op.name)
+        found.append(Kernel(text, count_loops([item]), item_flops(storage, item), reads, writes))
+    return found
+
+
+def traffic(plan: Plan, item: Item, position: int) -> tuple[Dim, Dim]:
+    """The bytes of arrays that come into and go out of a top-level item, each array once."""
+    written: dict[Node, None] = {}
+    read: dict[Node, None] = {}
+    for node, use in item_uses(plan.schedule.storage, item, position):
+        (written if use.writes else read)[node] = None
+    into: Dim = 0
+    out: Dim = 0
+    for node in read:
+        b = plan.buffers.get(node)
+        if b is None:
+            into = add(into, node_bytes(node))
+        elif node not in written and b.place != "scalar":
+            into = add(into, b.bytes)
+    for node in written:
+        b = plan.buffers[node]
+        if b.place == "output" or (b.place == "work" and b.last > position):
+            out = add(out, b.bytes)
+    return into, out
+
+
+def node_bytes(node: Node) -> Dim:
+    return mul(product(node.shape), node.dtype.itemsize)
+
+
+def item_flops(storage: Storage, item: Item) -> Dim:
+    total: Dim = 0
+    for path, statement in statements([item]):
+        each: Dim = 0
+        node = statement.node
+        lower = node.op.lower
+        if isinstance(statement, Compute):
+            each = formula_cost(storage, node)
+        elif isinstance(statement, Step):
+            operands = node.args[1:2] if isinstance(lower, Update) else node.args
+            each = sum(element_cost(storage, x) for x in operands) + (lower.cost if isinstance(lower, Reduce) else 1)
+        elif isinstance(lower, Contract):
+            left, right = node.params["spec"].split("->")[0].split(",")
+            sizes = dict(zip(left + right, (*node.args[0].shape, *node.args[1].shape), strict=True))
+            each = mul(2, product(sizes.values()))
+        for loop in path:
+            each = mul(each, loop.extent)
+        total = add(total, each)
+    return total
+
+
+def formula_cost(storage: Storage, node: Node) -> int:
+    lower = node.op.lower
+    own = lower.cost if isinstance(lower, Map) else 0
+    operands = node.args[:1] if isinstance(lower, View) else node.args
+    return own + sum(element_cost(storage, x) for x in dict.fromkeys(operands))
+
+
+def element_cost(storage: Storage, node: Node) -> int:
+    """Flops of reading an element: none where it is stored, else those of computing it."""
+    if storage.has_memory(node) or not isinstance(node.op.lower, (Map, View)):
+        return 0
+    return formula_cost(storage, node)
+
+
+def stats(compiled: Compiled) -> Stats:
+    found = kernels(compiled.plan)
+    buffers = compiled.plan.buffers.values()
+    flops: Dim = 0
+    reads: Dim = 0
+    writes: Dim = 0
+    for k in found:
+        flops, reads, writes = add(flops, k.flops), add(reads, k.reads), add(writes, k.writes)
+    return Stats(
+        kernels=len(found),
+        loops=sum(k.loops for k in found),
+        temporaries=sum(b.place == "work" for b in buffers),
+        flops=flops,
+        bytes_read=reads,
+        bytes_written=writes,
+        workspace_bytes=compiled.plan.work_bytes,
+        liveness_bytes=liveness_bound(list(buffers)),
+        compile_seconds={**compiled.seconds, **compiled.native.seconds},
+        cache_hit=compiled.native.cache_hit,
+    )

@@ -1,0 +1,1 @@
+"""Native functions that generated code calls; knows neither graphs nor the code that calls it."""

@@ -1,0 +1,242 @@
+"""The scalar functions that generated code calls as ``m.name(...)``; knows Numba, and nothing of graphs.
+
+Each takes and gives scalars of one dtype and means what NumPy's (or SciPy's) function of that name means; integers
+narrower than 64 bits may come back widened. With ``NUMBA_DISABLE_JIT=1`` the same bodies run as plain Python on NumPy's
+scalars. ``type(x)(1)`` is a one of the dtype of ``x``.
+"""
+
+# pyright: basic, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import config, njit
+
+if config.DISABLE_JIT:  # the functions of `math` raise where IEEE arithmetic answers inf or nan
+    from scipy.special import erf, erfc
+    from scipy.special import gammaln as _lgamma
+else:
+    erf, erfc, _lgamma = math.erf, math.erfc, math.lgamma
+
+kernel = njit(error_model="numpy", fastmath={"contract"})
+
+# fmt: off
+fabs, signbit, copysign, nextafter       = np.fabs, np.signbit, np.copysign, np.nextafter
+isinf, isfinite, maximum, minimum        = np.isinf, np.isfinite, np.maximum, np.minimum
+floor, ceil, trunc, round                = np.floor, np.ceil, np.trunc, np.rint  # noqa: A001
+sqrt, cbrt, hypot                        = np.sqrt, np.cbrt, np.hypot
+exp, exp2, expm1                         = np.exp, np.exp2, np.expm1
+log, log2, log10, log1p                  = np.log, np.log2, np.log10, np.log1p
+logaddexp                                = np.logaddexp
+sin, cos, tan                            = np.sin, np.cos, np.tan
+asin, acos, atan, atan2                  = np.arcsin, np.arccos, np.arctan, np.arctan2
+sinh, cosh, tanh                         = np.sinh, np.cosh, np.tanh
+asinh, acosh, atanh                      = np.arcsinh, np.arccosh, np.arctanh
+# fmt: on
+
+
+@kernel
+def sign(x):
+    """-1, 0 or 1; nan of nan."""
+    steps = type(x)(x > 0) - type(x)(x < 0)
+    return steps if x == x else x
+
+
+@kernel
+def floor_divide(x, y):
+    """``x // y`` of integers; 0 where ``y`` is 0, and no trap for the least integer over -1."""
+    if y == 0:
+        return type(x)(0)
+    return -x if y == -1 else x // y
+
+
+@kernel
+def remainder(x, y):
+    """``x % y`` of integers, with the sign of ``y``; 0 where that is 0 or -1."""
+    return type(x)(0) if y == 0 or y == -1 else x % y
+
+
+@kernel
+def floor_divide_real(x, y):
+    """``floor(x / y)`` by way of the exact remainder, as NumPy and Python have it: ``1 // 0.1`` is 9."""
+    if y == 0:
+        return x / y
+    rest = np.fmod(x, y)
+    quotient = (x - rest) / y
+    if rest != 0 and (y < 0) != (rest < 0):
+        quotient -= type(x)(1)
+    if quotient == 0:
+        return np.copysign(type(x)(0), x / y)
+    down = np.floor(quotient)
+    return down + type(x)(1) if quotient - down > type(x)(0.5) else down
+
+
+@kernel
+def remainder_real(x, y):
+    """What ``floor_divide_real`` leaves: exact, with the sign of the divisor; nan where that is 0."""
+    rest = np.fmod(x, y)
+    if rest == 0:
+        return np.copysign(rest, y)
+    return rest + y if (y < 0) != (rest < 0) else rest
+
+
+@kernel
+def left_shift(x, y):
+    """``x << y``; 0 where ``y`` is not within the width, which the machine leaves undefined."""
+    return x << y if 0 <= y < 64 else type(x)(0)
+
+
+@kernel
+def right_shift(x, y):
+    """``x >> y``; the sign alone where ``y`` is not within the width."""
+    if 0 <= y < 64:
+        return x >> y
+    return type(x)(-1) if x < 0 else type(x)(0)
+
+
+@kernel
+def pow(x, y):  # noqa: A001
+    """``x**y`` of floats, with C's special values."""
+    return x**y
+
+
+@kernel
+def integer_pow(x, y):
+    """``x**y`` modulo the width, by squaring. Raises ``ValueError`` for negative ``y``, as NumPy does."""
+    if y < 0:
+        raise ValueError("pow: integers to negative integer powers are not allowed; convert to a floating dtype")
+    out = type(x)(1)
+    while y > 0:
+        if y & 1:
+            out = type(x)(out * x)
+        x = type(x)(x * x)
+        y = y >> 1
+    return out
+
+
+@kernel
+def sigmoid(x):
+    """``1 / (1 + exp(-x))``, with an exponential that cannot overflow."""
+    one = type(x)(1)
+    decay = exp(-fabs(x))
+    return (one if x >= 0 else decay) / (one + decay)
+
+
+@kernel
+def softplus(x):
+    """``log(1 + exp(x))``, exact in both tails."""
+    return log1p(exp(-fabs(x))) + (x if x > 0 else type(x)(0))
+
+
+@kernel
+def lgamma(x):
+    """``log(abs(gamma(x)))``; inf at the poles and at both infinities."""
+    return fabs(x) if isinf(x) else _lgamma(x)
+
+
+# The positive root of digamma as a sum of two doubles, and the Taylor coefficients of order 25 to 1 there, computed
+# with mpmath at 60 digits as psi(k, root) / k!. They serve within 0.3 of it, a fifth of the radius of convergence.
+DIGAMMA_ROOT = (1.4616321449683623, 9.549995429965697e-17)
+DIGAMMA_TAYLOR = (
+    5.178575795222081e-05, -7.569179582195066e-05, 0.0001106337276874741, -0.00016170622091974803,
+    0.00023635601564027053, -0.0003454680251063077, 0.000504953265834602, -0.0007380709389960052,
+    0.0010788252019162967, -0.0015769367714301972, 0.002305126326734928, -0.003369801655439328,
+    0.004926781395729853, -0.007204534386356869, 0.010538791616612175, -0.01542476590494896,
+    0.022597648232218104, -0.03316112647484736, 0.04880428816414311, -0.07219956125645471,
+    0.10782405069126237, -0.16394270544240652, 0.258499760955651, -0.4427631689835921,
+    0.9676722454476212,
+)  # fmt: skip
+
+# Bernoulli numbers B(2j) over 2j, j = 8 down to 1: Abramowitz & Stegun 6.3.18.
+DIGAMMA_SERIES = (
+    -0.4432598039215686, 0.08333333333333333, -0.021092796092796094, 0.007575757575757576,
+    -0.004166666666666667, 0.003968253968253968, -0.008333333333333333, 0.08333333333333333,
+)  # fmt: skip
+
+# Bernoulli numbers B(2j) over (2j)!, j = 1 to 13: Abramowitz & Stegun 6.4.11, the tail of the Hurwitz zeta function.
+ZETA_SERIES = (
+    0.08333333333333333, -0.001388888888888889, 3.306878306878307e-05, -8.267195767195768e-07, 2.08767569878681e-08,
+    -5.284190138687493e-10, 1.3382536530684679e-11, -3.3896802963225827e-13, 8.586062056277845e-15,
+    -2.174868698558062e-16, 5.5090028283602295e-18, -1.3954464685812522e-19, 3.534707039629467e-21,
+)  # fmt: skip
+
+
+@kernel
+def _digamma(x):
+    out = 0.0
+    if x <= 0:
+        if x == 0:
+            return math.copysign(math.inf, -x)
+        if x == np.floor(x):
+            return math.nan
+        # A&S 6.3.7, its period taken off exactly first.
+        out = -math.pi / math.tan(math.pi * (x - np.rint(x)))
+        x = 1.0 - x
+    d = (x - DIGAMMA_ROOT[0]) - DIGAMMA_ROOT[1]
+    if abs(d) < 0.3:
+        taylor = 0.0
+        for c in DIGAMMA_TAYLOR:
+            taylor = taylor * d + c
+        return out + taylor * d
+    while x < 10:  # A&S 6.3.5
+        out -= 1.0 / x
+        x += 1.0
+    inverse = 1.0 / (x * x)
+    series = 0.0
+    for c in DIGAMMA_SERIES:
+        series = series * inverse + c
+    return out + (np.log(x) - 0.5 / x - series * inverse)
+
+
+@kernel
+def digamma(x):
+    """The derivative of `lgamma`; -inf at 0, inf at -0, nan at the other poles, as SciPy has it."""
+    return type(x)(_digamma(float(x)))
+
+
+@kernel
+def _factorial_over_power(n, x):
+    """``n! / x**(n + 1)``, without overflow on the way."""
+    out = 1.0 / x
+    for j in range(1, n + 1):
+        out *= j / x
+    return out
+
+
+@kernel
+def _zeta(n, x):
+    """``n! * zeta(n + 1, x)`` for ``x > 0``: the first terms of the sum, the rest by Euler and Maclaurin."""
+    out = 0.0
+    while x < n + 10:
+        out += _factorial_over_power(n, x)
+        x += 1.0
+    tail = x / n + 0.5
+    rising = (n + 1) / x
+    for j in range(len(ZETA_SERIES)):
+        tail += ZETA_SERIES[j] * rising
+        rising *= (n + 2 * j + 2) / x * ((n + 2 * j + 3) / x)
+    return out + _factorial_over_power(n, x) * tail
+
+
+@kernel
+def _polygamma(n, x):
+    if math.isinf(x) and x > 0:
+        out = 0.0
+    elif x > 0 or x != x:
+        out = _zeta(n, x)
+    elif x == np.floor(x):
+        out = math.inf
+    else:
+        # The sum over all integers has period 1; what it has too much, the terms before x, is a zeta of 1 - x.
+        d = x - np.rint(x)
+        mirrored = _zeta(n, 1.0 - d) - _zeta(n, 1.0 - x)
+        out = _factorial_over_power(n, d) + _zeta(n, 1.0 + d) + (mirrored if n % 2 else -mirrored)
+    return out if n % 2 else -out
+
+
+@kernel
+def polygamma(n, x):
+    """The ``n``-th derivative of `digamma`, ``n >= 1``: ``(-1)**(n + 1) * n! * zeta(n + 1, x)``."""
+    return type(x)(_polygamma(n, float(x)))

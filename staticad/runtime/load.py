@@ -1,0 +1,134 @@
+"""From the text of a generated module to native code, by way of the disk cache; knows no graph and no emitter."""
+
+# Numba and llvmlite have no types.
+# pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+import functools
+import linecache
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numba.core import config
+
+from staticad.errors import CompileError
+from staticad.runtime import cache
+from staticad.runtime.storage import NativeFile, digest
+
+
+@dataclass(frozen=True, eq=False)
+class Native:
+    """A loaded program.
+
+    ``call`` is the fastest callable for Python and ``dispatcher`` what ``@njit`` code calls (the plain function under
+    NUMBA_DISABLE_JIT); ``path`` the source file, if one could be written; ``seconds`` the time each stage took.
+    """
+
+    call: Callable[..., int]
+    dispatcher: Any
+    path: str | None
+    cache_hit: bool
+    seconds: dict[str, float]
+
+    def asm(self) -> str:
+        """The assembly text; compiles once more where the code came from the disk cache, which holds no text."""
+        if config.DISABLE_JIT:
+            raise CompileError("there is no assembly under NUMBA_DISABLE_JIT")
+        dispatcher = self.dispatcher
+        if self.cache_hit:
+            dispatcher = type(dispatcher)(
+                dispatcher.py_func,
+                targetoptions=dispatcher.targetoptions,
+                pipeline_class=dispatcher._compiler.pipeline_class,
+            )
+            dispatcher.compile(self.dispatcher.entry_signature)
+        return "\n".join(dispatcher.inspect_asm().values())
+
+
+loaded: dict[str, Native] = {}
+lock = threading.RLock()
+
+
+def load(source: str, name: str) -> Native:
+    """Native code for the text of a generated module, from the disk cache if it was compiled before.
+
+    The same text under the same name gives the same `Native`. ``name`` only makes files and tracebacks easier to read.
+    Raises `CompileError`.
+    """
+    key = digest(f"{name}\0{source}")
+    with lock:
+        if key not in loaded:
+            readable = re.sub(r"\W", "_", name, flags=re.ASCII)[:40]
+            loaded[key] = build(source, f"staticad_{readable}_{key[:24]}", key)
+        return loaded[key]
+
+
+def build(source: str, module_name: str, key: str) -> Native:
+    seconds: dict[str, float] = {}
+    start = perf_counter()
+    folder = cache.directory()
+    path = folder and save(source, folder / f"{module_name}.py")
+    seconds["save"] = perf_counter() - start
+
+    start = perf_counter()
+    module = execute(source, module_name, path)
+    seconds["import"] = perf_counter() - start
+    if config.DISABLE_JIT:
+        return Native(quiet(module.main), module.main, path and str(path), False, seconds)
+
+    start = perf_counter()
+    dispatcher = module.main
+    file = NativeFile(folder / f"{module_name}.native", key) if folder else None
+    if file:
+        dispatcher._cache = file
+    try:
+        dispatcher.compile(dispatcher.entry_signature)
+    except Exception as error:  # Numba and LLVM raise of every kind
+        del sys.modules[module_name]
+        raise CompileError(f"{dispatcher.__doc__ or dispatcher.__name__} ({module.__file__}): {error}") from error
+    dispatcher.disable_compile()
+    hit = file is not None and file.hit
+    seconds["load" if hit else "compile"] = perf_counter() - start
+    return Native(dispatcher, dispatcher, path and str(path), hit, seconds)
+
+
+def save(source: str, path: Path) -> Path | None:
+    """Put the text where tracebacks and debuggers look for it; it is never read back to be run."""
+    text = source.encode()
+    return path if cache.read(path) == text or cache.write(path, text) else None
+
+
+def execute(source: str, name: str, path: Path | None) -> ModuleType:
+    """The module made of ``source``, under its name in `sys.modules`, where stored code looks for its globals."""
+    module = ModuleType(name)
+    module.__file__ = str(path) if path else f"<{name}>"
+    if not path:  # an entry without time of change survives `linecache.checkcache`
+        linecache.cache[module.__file__] = (len(source), None, source.splitlines(keepends=True), module.__file__)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def quiet(function: Callable[..., int]) -> Callable[..., int]:
+    """The plain Python function without NumPy's floating point warnings, which native code does not give either."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> int:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return call

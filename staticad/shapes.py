@@ -1,0 +1,451 @@
+"""Symbolic dimensions: integer polynomials in normal form, and shapes made of them; knows no ops.
+
+A dimension is an ``int`` or an `Expr`. An `Expr` is a polynomial with integer coefficients over atoms: named dimensions
+(`Symbol`), and the floor divisions, minima and maxima that no polynomial can express. Two dimensions are equal exactly
+when their normal forms are; indices of generated loops are written in the same algebra.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from operator import index
+from typing import SupportsIndex, TypeAlias, cast
+
+from staticad.errors import GraphError, ShapeError
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A named non-negative integer: a dimension of an input (``kind='dim'``) or a loop variable (``kind='var'``)."""
+
+    name: str
+    kind: str = "dim"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Binary:
+    """An operation on dimensions that is no polynomial: ``//``, ``min`` or ``max``."""
+
+    op: str
+    x: Dim
+    y: Dim
+
+    @cached_property
+    def hash(self) -> int:
+        return hash((self.op, self.x, self.y))
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __str__(self) -> str:
+        return render(self, str)
+
+
+@dataclass(frozen=True)
+class Element:
+    """An integer read at run time: element ``index`` of ``array``, wrapped and checked against ``extent``."""
+
+    array: Hashable
+    index: tuple[Dim, ...]
+    extent: Dim
+
+    def __str__(self) -> str:
+        return f"{self.array}{shape_text(self.index)}"
+
+
+Atom: TypeAlias = Symbol | Binary | Element
+Monomial: TypeAlias = tuple[tuple[Atom, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """A dimension that is not a plain integer: ``terms`` maps each monomial to its non-zero coefficient.
+
+    >>> n = dim("n")
+    >>> (n + 1) * (n - 1) == n * n - 1
+    True
+    >>> print((2 * n + 6) // 2, (n - 3) // 2 + 1)
+    n + 3 (n + 1)//2 - 1
+    """
+
+    terms: Mapping[Monomial, int]
+
+    @cached_property
+    def key(self) -> frozenset[tuple[Monomial, int]]:
+        return frozenset(self.terms.items())
+
+    @cached_property
+    def hash(self) -> int:
+        return hash(self.key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expr) and self.hash == other.hash and self.key == other.key
+
+    def __add__(self, other: Dim) -> Dim:
+        return add(self, other)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Dim:
+        return mul(self, -1)
+
+    def __sub__(self, other: Dim) -> Dim:
+        return add(self, mul(other, -1))
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return add(mul(self, -1), other)
+
+    def __mul__(self, other: Dim) -> Dim:
+        return mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return mod(self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return mod(other, self)
+
+    def __str__(self) -> str:
+        return render(self, str)
+
+    __repr__ = __str__
+
+    def __bool__(self) -> bool:
+        raise ShapeError(f"the symbolic dimension {self} has no truth value before a call; compare it with == instead")
+
+    def __int__(self) -> int:
+        raise ShapeError(f"the symbolic dimension {self} has no integer value before a call")
+
+    __index__ = __int__
+
+
+Dim: TypeAlias = int | Expr
+Shape: TypeAlias = tuple[Dim, ...]
+
+
+def is_static(shape: Iterable[Dim]) -> bool:
+    """Whether every dimension is a plain integer."""
+    return all(isinstance(d, int) for d in shape)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it may stand in generated code: an identifier that is no keyword. Raises `GraphError`."""
+    if not isinstance(name, str) or not name.isidentifier() or not name.isascii():  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(f"{what} {name!r} is no identifier; use ASCII letters, digits and underscores")
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise GraphError(f"{what} {name!r} is a Python keyword; choose another name, for example {name + '_'!r}")
+    return name
+
+
+def dim(name: str) -> Expr:
+    """The symbolic dimension called ``name``, a non-negative integer known at call time.
+
+    >>> n = dim("n")
+    >>> print(2 * n + 1)
+    2*n + 1
+    """
+    return symbol(Symbol(check_name(name, "dimension name")))
+
+
+def symbol(atom: Atom) -> Expr:
+    return Expr({((atom, 1),): 1})
+
+
+def _terms(x: Dim) -> Mapping[Monomial, int]:
+    return x.terms if isinstance(x, Expr) else ({(): int(x)} if x else {})
+
+
+def _make(terms: Mapping[Monomial, int]) -> Dim:
+    terms = {m: c for m, c in terms.items() if c}
+    if not terms:
+        return 0
+    if len(terms) == 1 and () in terms:
+        return terms[()]
+    return Expr(terms)
+
+
+def add(x: Dim, y: Dim) -> Dim:
+    if isinstance(x, int) and isinstance(y, int):
+        return x + y
+    out = dict(_terms(x))
+    for m, c in _terms(y).items():
+        out[m] = out.get(m, 0) + c
+    return _make(out)
+
+
+def mul(x: Dim, y: Dim) -> Dim:
+    if isinstance(x, int) and isinstance(y, int):
+        return x * y
+    out: dict[Monomial, int] = {}
+    for mx, cx in _terms(x).items():
+        for my, cy in _terms(y).items():
+            m = _merge(mx, my)
+            out[m] = out.get(m, 0) + cx * cy
+    return _make(out)
+
+
+def _merge(x: Monomial, y: Monomial) -> Monomial:
+    if not x or not y:
+        return x or y
+    powers = dict(x)
+    for atom, p in y:
+        powers[atom] = powers.get(atom, 0) + p
+    return tuple(sorted(powers.items(), key=lambda item: _order(item[0])))
+
+
+def _order(x: Atom | Dim) -> str:
+    """What to sort by; a dimension and a loop variable may bear one name."""
+    return render(x, lambda s: f"{s.name} {s.kind}" if isinstance(s, Symbol) else str(s))
+
+
+def _divide(x: Monomial, y: Monomial) -> Monomial | None:
+    """``x / y`` where every power of ``y`` is in ``x``, else None."""
+    powers = dict(x)
+    for atom, p in y:
+        if powers.get(atom, 0) < p:
+            return None
+        powers[atom] -= p
+    return tuple((a, p) for a, p in powers.items() if p)
+
+
+def floordiv(x: Dim, y: Dim) -> Dim:
+    """``x // y`` rounded down; ``y`` is taken to be positive when it is symbolic."""
+    if y == 0:
+        raise ShapeError(f"division of the dimension {x} by zero")
+    if isinstance(x, int) and isinstance(y, int):
+        return x // y
+    if y == 1 or x == 0:
+        return x
+    divisor = _terms(y)
+    if len(divisor) != 1:
+        return 1 if x == y else symbol(Binary("//", x, y))
+    ((ym, yc),) = divisor.items()
+    whole: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for m, c in _terms(x).items():
+        q = _divide(m, ym)
+        if q is None:
+            rest[m] = c
+            continue
+        whole[q] = whole.get(q, 0) + c // yc
+        rest[m] = c - (c // yc) * yc
+    left = _make(rest)
+    if left == 0:
+        return _make(whole)
+    return add(_make(whole), _remainder_floordiv(left, y) if isinstance(y, int) else symbol(Binary("//", left, y)))
+
+
+def _remainder_floordiv(x: Dim, y: int) -> Dim:
+    """``x // y`` in normal form: a common factor of ``y`` and the terms goes, a division of a division becomes one."""
+    if isinstance(x, int):
+        return x // y
+    offset = x.terms.get((), 0)
+    common = gcd(y, *(c for m, c in x.terms.items() if m))
+    if common > 1:  # floor((c*a + b) / (c*d)) = floor((a + floor(b / c)) / d)
+        terms = {m: c // common for m, c in x.terms.items()}
+        return floordiv(_make({**terms, (): offset // common}), y // common)
+    inner = [m[0][0] for m, c in x.terms.items() if c == 1 and len(m) == 1 and m[0][1] == 1]
+    if len(x.terms) == 1 + (offset != 0) and inner and isinstance(inner[0], Binary) and inner[0].op == "//":
+        divisor = inner[0].y
+        if y > 0 and isinstance(divisor, int) and divisor > 0:  # (a // d + b) // y = (a + b*d) // (d*y)
+            return floordiv(add(inner[0].x, offset * divisor), divisor * y)
+    return symbol(Binary("//", x, y))
+
+
+def mod(x: Dim, y: Dim) -> Dim:
+    """``x % y``, by ``x - (x // y) * y``."""
+    return add(x, mul(mul(floordiv(x, y), y), -1))
+
+
+def minimum(x: Dim, y: Dim) -> Dim:
+    return _extremum("min", x, y)
+
+
+def maximum(x: Dim, y: Dim) -> Dim:
+    return _extremum("max", x, y)
+
+
+def _extremum(op: str, x: Dim, y: Dim) -> Dim:
+    if known_ge(x, y):
+        return x if op == "max" else y
+    if known_ge(y, x):
+        return y if op == "max" else x
+    return symbol(Binary(op, *sorted((x, y), key=_order)))
+
+
+def lower_bound(x: Dim) -> int | None:
+    """A number that ``x`` is never below, or None where none is known. Symbols are at least 0."""
+    if isinstance(x, int):
+        return x
+    total = 0
+    for m, c in x.terms.items():
+        if not m:
+            total += c
+        elif c < 0 or any((_atom_bound(a) or -1) < 0 for a, _ in m):
+            if c < 0 or not all(_atom_bound(a) is not None and (_atom_bound(a) or 0) >= 0 for a, _ in m):
+                return None
+        else:
+            low = 1
+            for a, p in m:
+                low *= (_atom_bound(a) or 0) ** p
+            total += c * low
+    return total
+
+
+def _atom_bound(a: Atom) -> int | None:
+    if isinstance(a, (Symbol, Element)):
+        return 0
+    x, y = lower_bound(a.x), lower_bound(a.y)
+    if a.op == "//":
+        if isinstance(a.y, int):
+            return x // a.y if x is not None and a.y > 0 else None
+        return 0 if x is not None and x >= 0 else None
+    if a.op == "max":
+        bounds = [b for b in (x, y) if b is not None]
+        return max(bounds, default=None)
+    return None if x is None or y is None else min(x, y)
+
+
+def known_ge(x: Dim, y: Dim) -> bool:
+    """Whether ``x >= y`` for every value of the symbols, as far as the bounds show."""
+    low = lower_bound(add(x, mul(y, -1)))
+    return low is not None and low >= 0
+
+
+def symbols(x: Dim) -> set[Symbol]:
+    """The symbols that ``x`` is made of."""
+    found: set[Symbol] = set()
+    stack: list[Dim] = [x]
+    while stack:
+        d = stack.pop()
+        if isinstance(d, int):
+            continue
+        for m in d.terms:
+            for a, _ in m:
+                if isinstance(a, Symbol):
+                    found.add(a)
+                elif isinstance(a, Element):
+                    stack += a.index
+                else:
+                    stack += [a.x, a.y]
+    return found
+
+
+def substitute(x: Dim, values: Mapping[Symbol, Dim]) -> Dim:
+    """``x`` with each symbol in ``values`` replaced."""
+    if isinstance(x, int) or not values:
+        return x
+    if len(x.terms) == 1:
+        ((m, c),) = x.terms.items()
+        if c == 1 and len(m) == 1 and m[0][1] == 1 and isinstance(m[0][0], Symbol):
+            return values.get(m[0][0], x)
+    total: Dim = 0
+    for m, c in x.terms.items():
+        term: Dim = c
+        for a, p in m:
+            value = _substitute_atom(a, values)
+            for _ in range(p):
+                term = mul(term, value)
+        total = add(total, term)
+    return total
+
+
+def _substitute_atom(a: Atom, values: Mapping[Symbol, Dim]) -> Dim:
+    if isinstance(a, Symbol):
+        return values[a] if a in values else symbol(a)
+    if isinstance(a, Element):
+        return symbol(Element(a.array, tuple(substitute(d, values) for d in a.index), a.extent))
+    x, y = substitute(a.x, values), substitute(a.y, values)
+    return {"//": floordiv, "min": minimum, "max": maximum}[a.op](x, y)
+
+
+def evaluate(x: Dim, sizes: Mapping[str, int]) -> int:
+    """The integer that ``x`` is when each named dimension has its size."""
+    value = substitute(x, {s: sizes[s.name] for s in symbols(x) if s.name in sizes})
+    if isinstance(value, int):
+        return value
+    missing = sorted(str(s) for s in symbols(value))
+    raise ShapeError(f"the dimension {x} needs a size for {', '.join(missing)}")
+
+
+def render(x: Dim | Atom, name: Callable[[Symbol | Element], str]) -> str:
+    """``x`` as a Python expression, each symbol and run-time element by the name that ``name`` gives it."""
+    if isinstance(x, int):
+        return str(x)
+    if isinstance(x, (Symbol, Element)):
+        return name(x)
+    if isinstance(x, Binary):
+        a, b = render(x.x, name), render(x.y, name)
+        if x.op == "//":
+            return f"{_wrap(a)}//{_wrap(b)}"
+        return f"{x.op}({a}, {b})"
+    parts: list[str] = []
+    for m, c in sorted(x.terms.items(), key=lambda item: (-len(item[0]), str([(str(a), p) for a, p in item[0]]))):
+        alone = c == 1 and len(m) == 1 and m[0][1] == 1
+        factors = [_factor(a, name, alone) for a, p in m for _ in range(p)]
+        if abs(c) != 1 or not factors:
+            factors.insert(0, str(abs(c)))
+        sign = "-" if c < 0 else "+"
+        parts.append(f" {sign} {'*'.join(factors)}")
+    text = "".join(parts)
+    return text[3:] if text.startswith(" + ") else "-" + text[3:]
+
+
+def _factor(a: Atom, name: Callable[[Symbol | Element], str], alone: bool) -> str:
+    text = render(a, name)
+    return f"({text})" if isinstance(a, Binary) and a.op == "//" and not alone else text
+
+
+def _wrap(text: str) -> str:
+    return text if text.isidentifier() or text.isdigit() else f"({text})"
+
+
+def product(shape: Iterable[Dim]) -> Dim:
+    """The number of elements of ``shape``."""
+    total: Dim = 1
+    for d in shape:
+        total = mul(total, d)
+    return total
+
+
+def shape_text(shape: Sequence[Dim]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def as_shape(shape: object, what: str) -> Shape:
+    """A shape from what a user gives: an int, a name, a dimension, or a sequence of them. Raises `ShapeError`."""
+    items = cast("Sequence[object]", shape) if isinstance(shape, (tuple, list)) else (shape,)
+    return tuple(as_dim(d, what) for d in items)
+
+
+def as_dim(d: object, what: str) -> Dim:
+    if isinstance(d, str):
+        return dim(d)
+    if isinstance(d, Expr):
+        return d
+    if isinstance(d, bool) or not isinstance(d, SupportsIndex):
+        raise ShapeError(f"{what}: a dimension is a non-negative integer, a name or a symbolic dimension, not {d!r}")
+    try:
+        size = index(d)
+    except TypeError as error:  # an array of more than one element only looks like an integer
+        raise ShapeError(f"{what}: a dimension is a non-negative integer, not {d!r}") from error
+    if size < 0:
+        raise ShapeError(f"{what}: a dimension cannot be negative, got {size}")
+    return size

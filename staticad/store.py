@@ -1,0 +1,243 @@
+"""Which values of a graph get memory of their own, and which are computed again where they are read; knows no op."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from staticad.errors import CompileError
+from staticad.ir import Graph, Node
+from staticad.loops import Access, Coordinates, accesses, divides, elements
+from staticad.lowering import Contract, Lowering, Map, Source, Uninitialised, Update, View
+from staticad.shapes import Dim, Expr, Symbol, known_ge, symbol, symbols
+
+#: Flops up to which a value read in several places is computed in each of them instead of being stored. A load and a
+#: store cost about as much as two arithmetic operations, anything with a division or a transcendental costs more.
+RECOMPUTE_COST = 2
+#: Nodes that one expression may be made of before its value is stored, which bounds the work of walking it.
+EXPRESSION_SIZE = 40
+
+
+Reads: TypeAlias = list[tuple[Node, "Coordinates | None"]]
+
+
+@dataclass(eq=False)
+class Storage:
+    """The decisions: ``stored`` nodes in topological order; ``root[node]``, the node whose buffer a stored node writes."""
+
+    stored: dict[Node, None] = field(default_factory=dict[Node, None])
+    root: dict[Node, Node] = field(default_factory=dict[Node, Node])
+
+    def has_memory(self, node: Node) -> bool:
+        return node in self.root or isinstance(node.op.lower, Source)
+
+    def buffer(self, node: Node) -> Node:
+        """The node that names the memory of a node that has some."""
+        return self.root.get(node, node)
+
+    def memory(self, node: Node) -> Node | None:
+        """The node whose memory ``node`` shares element for element in order (through reshapes), if it has any."""
+        while not self.has_memory(node):
+            lower = node.op.lower
+            if not (isinstance(lower, View) and lower.alias):
+                return None
+            node = node.args[0]
+        return node
+
+
+    def element_reads(self, node: Node, index: Coordinates) -> Reads:
+        """The buffers, and the indices there, that element ``index`` of ``node`` is read or computed from.
+
+        An index is None where a buffer is read as flat memory."""
+        if self.has_memory(node):
+            return [(self.buffer(node), index)]
+        if isinstance(node.op.lower, Uninitialised):
+            return []
+        return self.operand_reads(node, index)
+
+    def operand_reads(self, node: Node, index: Coordinates) -> Reads:
+        """What computing element ``index`` of a `Map` or `View` reads."""
+        found: Reads = []
+        for access in accesses(node, index):
+            x = node.args[access.arg]
+            if self.flat_view(node, access) is not None:
+                found.append((self.buffer(self.flat_view(node, access) or x), None))
+                continue
+            found += self.run_time_reads(access.index)
+            found += self.element_reads(x, access.index)
+        return found
+
+    def run_time_reads(self, index: Coordinates) -> Reads:
+        """What finding the run-time coordinates of an index reads."""
+        found: Reads = []
+        for element in elements(index):
+            assert isinstance(element.array, Node)
+            found += self.element_reads(element.array, element.index)
+        return found
+
+    def indexes_at_run_time(self, node: Node, index: Coordinates, inside: bool = False) -> bool:
+        """Whether computing an element (``inside``: of a stored node, by its formula) takes a coordinate from an array."""
+        if any(True for _ in elements(index)):
+            return True
+        if not inside and (self.has_memory(node) or isinstance(node.op.lower, Uninitialised)):
+            return False
+        return any(self.indexes_at_run_time(node.args[a.arg], a.index) for a in accesses(node, index))
+
+    def flat_view(self, node: Node, access: Access) -> Node | None:
+        """The memory that a reshape of it is best read from as flat memory: where its index would divide."""
+        lower = node.op.lower
+        if isinstance(lower, View) and lower.alias and divides(access.index):
+            return self.memory(node.args[access.arg])
+        return None
+
+
+def fresh_vars(count: int, prefix: str = "o") -> list[Expr]:
+    return [symbol(Symbol(f"{prefix}{k}", "var")) for k in range(count)]
+
+
+def strided(storage: Storage, x: Node, index: Coordinates) -> tuple[Node, Coordinates] | None:
+    """The memory and the affine index there of element ``index`` of ``x``, if ``x`` is a strided view of memory."""
+    while True:
+        if storage.has_memory(x):
+            return x, index
+        lower = x.op.lower
+        if not isinstance(lower, View):
+            return None
+        (access,) = accesses(x, index)
+        if access.guards or divides(access.index) or any(True for _ in elements(access.index)):
+            return (x, index) if lower.alias and storage.memory(x) is not None else None
+        x, index = x.args[0], access.index
+
+
+def linear_terms(offset: Dim, variables: Sequence[Symbol]) -> tuple[Dim, dict[Symbol, Dim]]:
+    """``offset`` as a constant and a coefficient for each variable; it must be affine in them."""
+    rest: Dim = 0
+    coefficients: dict[Symbol, Dim] = dict.fromkeys(variables, 0)
+    terms = offset.terms.items() if isinstance(offset, Expr) else [((), offset)]
+    for monomial, c in terms:
+        found = [(a, p) for a, p in monomial if a in coefficients]
+        others = tuple((a, p) for a, p in monomial if a not in coefficients)
+        term: Dim = Expr({others: c}) if others else c
+        if not found:
+            rest = rest + term
+        elif len(found) == 1 and found[0][1] == 1:
+            var = found[0][0]
+            assert isinstance(var, Symbol)
+            coefficients[var] = coefficients[var] + term
+        else:
+            raise CompileError(f"the index {offset} is not affine")
+    return rest, coefficients
+
+
+def choose_storage(graph: Graph) -> Storage:
+    """Decide for every node, operands first, whether its elements are stored."""
+    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes}
+    for node in graph.nodes:
+        for x in dict.fromkeys(node.args):
+            users[x].append(node)
+    outputs = set(graph.outputs)
+    storage = Storage()
+    cost: dict[Node, int] = {}
+    size: dict[Node, int] = {}
+    needed: set[Node] = _bases(graph)
+    for node in graph.nodes:
+        lower = node.op.lower
+        if isinstance(lower, (Source, Uninitialised)):
+            cost[node], size[node] = 0, 0
+            continue
+        operands = dict.fromkeys(node.args)
+        cost[node] = sum(cost[x] for x in operands) + (lower.cost if isinstance(lower, Map) else 0)
+        size[node] = 1 + sum(size[x] for x in operands)
+        keep = node in outputs or node in needed or not isinstance(lower, (Map, View)) or size[node] > EXPRESSION_SIZE
+        if keep or (isinstance(lower, Map) and node.args and _pays(node, cost[node], users)):
+            storage.stored[node] = None
+            storage.root[node] = _root(node, lower, users, outputs, storage)
+            cost[node], size[node] = 0, 0
+    return storage
+
+
+def _root(node: Node, lower: Lowering, users: dict[Node, list[Node]], outputs: set[Node], storage: Storage) -> Node:
+    """The buffer of a stored node: operand 0's where an update can be made in place, else its own."""
+    if isinstance(lower, Update):
+        base = node.args[0]
+        if base in storage.root and users[base] == [node] and base not in outputs and base not in node.args[1:]:
+            return storage.root[base]
+    return node
+
+
+def _pays(node: Node, cost: int, users: dict[Node, list[Node]]) -> bool:
+    """Whether storing a `Map` is better than computing it in every place that reads it."""
+    reads, expands, merges = _consumers(node, users)
+    return merges or (cost > RECOMPUTE_COST and (reads > 1 or expands))
+
+
+def _consumers(node: Node, users: dict[Node, list[Node]]) -> tuple[int, bool, bool]:
+    """How many nodes read ``node`` through views; whether one of the views repeats elements; whether one merges axes."""
+    reads, expands, merges = 0, False, False
+    stack = [node]
+    seen: set[Node] = set()
+    while stack and reads < 2:
+        x = stack.pop()
+        for user in users[x]:
+            lower = user.op.lower
+            if isinstance(lower, View) and user.args[0] is x:
+                if user in seen:
+                    continue
+                seen.add(user)
+                expands = expands or not known_ge(x.type.size, user.type.size)
+                merges = merges or (lower.alias and _merges(user))
+                stack.append(user)
+            else:
+                reads += 1
+    return reads, expands, merges
+
+
+def _merges(view: Node) -> bool:
+    (access,) = accesses(view, tuple(fresh_vars(len(view.shape))))
+    return divides(access.index)
+
+
+def _bases(graph: Graph) -> set[Node]:
+    """The nodes that products, library calls and updates need in memory: operands with their strided views taken off."""
+    needed: set[Node] = set()
+    for node in graph.nodes:
+        lower = node.op.lower
+        if isinstance(lower, (Source, Uninitialised, Map, View)) or not (node.args):
+            continue
+        if isinstance(lower, Contract):
+            needed.update(filter(None, map(_strided_base, node.args)))
+        elif isinstance(lower, Update):
+            if not isinstance(node.args[0].op.lower, (Source, Uninitialised)):
+                needed.add(node.args[0])
+        elif hasattr(lower, "function"):
+            needed.update(x for x in node.args if not isinstance(x.op.lower, Source))
+    return needed
+
+
+def _strided_base(x: Node) -> Node | None:
+    """The node below the strided views of ``x`` that must be stored, or None where it is an argument already."""
+    index: Coordinates = tuple(fresh_vars(len(x.shape)))
+    top = x
+    while isinstance(x.op.lower, View):
+        (access,) = accesses(x, index)
+        if access.guards or any(True for _ in elements(access.index)):
+            return top
+        if divides(access.index):
+            below = x
+            while isinstance(below.op.lower, View) and below.op.lower.alias:
+                below = below.args[0]
+            if isinstance(below.op.lower, Source):
+                return None
+            return x if isinstance(below.op.lower, (Map, View)) else below
+        x, index = x.args[0], access.index
+    return None if isinstance(x.op.lower, Source) else x
+
+
+def dims_of(graph: Graph) -> set[Symbol]:
+    """The symbolic dimensions that the types of a graph mention."""
+    found: set[Symbol] = set()
+    for node in dict.fromkeys([*graph.inputs, *graph.nodes]):
+        for d in node.shape:
+            found |= symbols(d)
+    return found

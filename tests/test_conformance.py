@@ -1,0 +1,226 @@
+"""Every op of the table, by the examples in its entry: type, value, both derivatives, second order.
+
+A new op needs no new line here.
+The mathematics of the derivatives is held on graphs evaluated by NumPy; compiled code, with JIT and without, is held to
+give the values and first derivatives that evaluation gives.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import close, compiled, evaluated, random_like
+
+from staticad.autodiff import jvp_nodes, vjp_nodes
+from staticad.ir import ArrayType, Example, Graph, Node, Op, verify
+from staticad.ops.sources import input_
+from staticad.ops.table import TABLE
+
+SOURCES = {"input", "data", "uninitialised"}  # their values come from elsewhere
+STEP = 1e-4  # of the central differences, which are of fourth order: their error is about 1e-12 of the derivative
+TABLE_CASES = [pytest.param(op, id=name) for name, op in TABLE.items() if name not in SOURCES]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One example, built: the inputs, the op applied to them, and the inputs that derivatives are taken by."""
+
+    inputs: tuple[Node, ...]
+    out: Node
+    arrays: tuple[Any, ...]
+    wrt: tuple[int, ...]
+    smooth: bool
+
+
+def source(name: str, array: Any) -> Node:
+    """An input of the type of ``array``; floating ones require grad."""
+    array = np.asarray(array)
+    node = input_(name=name, source=object(), type=ArrayType(array.dtype, array.shape))
+    node.requires_grad = array.dtype.kind == "f"
+    return node
+
+
+def build(op: Op, example: Example, prefix: str = "") -> Case:
+    arrays = tuple(np.asarray(x) for x in example.arrays)
+    inputs = tuple(source(f"{prefix}x{k}", x) for k, x in enumerate(arrays))
+    wrt = tuple(k for k, x in enumerate(arrays) if x.dtype.kind == "f")
+    return Case(inputs, op(*inputs, **example.params), arrays, wrt, example.smooth)
+
+
+def in_double(example: Example) -> Example:
+    """The example in float64 throughout, so that differences can be taken."""
+
+    def double(x: Any) -> Any:
+        return np.float64(x) if np.asarray(x).dtype.kind == "f" else x
+
+    def wide(v: Any) -> Any:
+        return np.dtype("float64") if isinstance(v, np.dtype) and v.kind == "f" else v
+
+    params = {k: wide(v) for k, v in example.params.items()}
+    return Example(tuple(map(double, example.arrays)), params, example.smooth)
+
+
+@cache
+def examples(op: Op) -> tuple[Example, ...]:
+    with np.errstate(all="ignore"):
+        return tuple(op.examples())
+
+
+@cache
+def differentiable(op: Op) -> tuple[Case, ...]:
+    """The cases in float64 that have a derivative to look at."""
+    if not op.differentiable:
+        return ()
+    cases = [build(op, in_double(e), f"e{k}_") for k, e in enumerate(examples(op))]
+    return tuple(c for c in cases if c.wrt and c.out.dtype.kind == "f")
+
+
+def tangents(case: Case, seed: int = 1) -> list[Any]:
+    return [random_like(case.arrays[k], seed + k) for k in case.wrt]
+
+
+def moved(case: Case, step: float, directions: list[Any]) -> list[Any]:
+    arrays = list(case.arrays)
+    for k, t in zip(case.wrt, directions, strict=True):
+        arrays[k] = arrays[k] + step * t
+    return arrays
+
+
+def central_difference(f: Callable[[float], list[Any]]) -> list[Any]:
+    """The derivative at 0 of ``f``, of fourth order in `STEP`."""
+    points = [f(s * STEP) for s in (-2, -1, 1, 2)]
+    return [(a - 8 * b + 8 * c - d) / (12 * STEP) for a, b, c, d in zip(*points, strict=True)]
+
+
+def differences_agree(actual: list[Any], expected: list[Any], op: Op) -> None:
+    for a, e in zip(actual, expected, strict=True):
+        scale = float(np.max(np.abs(e), initial=0.0))
+        np.testing.assert_allclose(a, e, rtol=2e-6, atol=1e-8 * max(scale, 1.0), err_msg=op.name)
+
+
+def inner(xs: list[Any], ys: list[Any]) -> float:
+    with np.errstate(all="ignore"):
+        return float(sum(np.sum(x * y) for x, y in zip(xs, ys, strict=True)))
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_has_examples(op: Op) -> None:
+    assert examples(op), f"{op.name}: its entry gives no examples, so nothing tests it"
+    if op.differentiable and any(e.arrays for e in examples(op)):
+        assert any(c.smooth for c in differentiable(op)), f"{op.name}: no smooth example tests its derivative"
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_type_is_numpys(op: Op) -> None:
+    for example in examples(op):
+        case = build(op, example)
+        (value,) = evaluated(Graph(case.inputs, (case.out,)), case.arrays)
+        assert (value.dtype, value.shape) == (case.out.dtype, case.out.shape), f"{op.name}: {example}"
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_compiled_value_is_numpys(op: Op) -> None:
+    cases = [build(op, e, f"e{k}_") for k, e in enumerate(examples(op))]
+    compare(op, cases, [(c.out,) for c in cases])
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_compiled_derivatives_are_evaluated_ones(op: Op) -> None:
+    cases = [build(op, e, f"e{k}_") for k, e in enumerate(examples(op)) if op.differentiable]
+    cases = [c for c in cases if c.wrt and c.out.dtype.kind == "f"]
+    if cases:
+        compare(op, cases, [tuple(pulled(c)) for c in cases], eps=512.0)
+
+
+def pulled(case: Case) -> list[Node]:
+    """The cotangents of a case's operands, for a fixed cotangent of its result made of the result itself."""
+    return vjp_nodes([case.out], [case.inputs[k] for k in case.wrt], [case.out * 0.5 + 1.0])
+
+
+def compare(op: Op, cases: list[Case], outputs: list[tuple[Node, ...]], eps: float = 64.0) -> None:
+    """Assert that compiling all the cases as one graph (one compilation an op) gives what evaluation gives."""
+    graph = Graph(tuple(x for c in cases for x in c.inputs), tuple(out for outs in outputs for out in outs))
+    verify(graph)
+    arrays = [x for c in cases for x in c.arrays]
+    expected = evaluated(graph, arrays)
+    owners = [k for k, outs in enumerate(outputs) for _ in outs]
+    for k, actual, value in zip(owners, compiled(graph, arrays), expected, strict=True):
+        close(actual, value, eps=eps, where=f"{op.name} {cases[k].out.params} {cases[k].arrays}")
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_jvp_is_the_central_difference(op: Op) -> None:
+    for case in differentiable(op):
+        if case.smooth:
+            wrt = [case.inputs[k] for k in case.wrt]
+            ts = tangents(case)
+            t_nodes = [source(f"t{k}", t) for k, t in enumerate(ts)]
+            (out_t,) = jvp_nodes([case.out], wrt, t_nodes)
+            actual = evaluated(Graph((*case.inputs, *t_nodes), (out_t,)), [*case.arrays, *ts])
+            value = Graph(case.inputs, (case.out,))
+            expected = central_difference(lambda s, c=case, v=value, d=ts: evaluated(v, moved(c, s, d)))
+            differences_agree(actual, expected, op)
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_vjp_is_the_transpose_of_jvp(op: Op) -> None:
+    for case in differentiable(op):
+        wrt = [case.inputs[k] for k in case.wrt]
+        ts = tangents(case)
+        t_nodes = [source(f"t{k}", t) for k, t in enumerate(ts)]
+        (value,) = evaluated(Graph(case.inputs, (case.out,)), case.arrays)
+        g = random_like(value, 7)
+        g_node = source("g", g)
+        outs = (*jvp_nodes([case.out], wrt, t_nodes), *vjp_nodes([case.out], wrt, [g_node]))
+        graph = Graph((*case.inputs, *t_nodes, g_node), outs)
+        verify(graph)
+        out_t, *cotangents = evaluated(graph, [*case.arrays, *ts, g])
+        forward, backward = inner([g], [out_t]), inner(cotangents, ts)
+        if np.isfinite(forward) or case.smooth:
+            size = float(sum(np.sum(np.abs(c * t)) for c, t in zip(cotangents, ts, strict=True)))
+            assert abs(forward - backward) <= 1e-11 * max(size, 1.0), f"{op.name} {case.out.params} {case.arrays}"
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_second_order(op: Op) -> None:
+    """<u, gradient of <g, f>> pulled back again equals the central difference of the gradient."""
+    for case in differentiable(op):
+        if not case.smooth:
+            continue
+        wrt = [case.inputs[k] for k in case.wrt]
+        g = random_like(np.empty(case.out.shape), 7)
+        g_node = source("g", g)
+        g_node.requires_grad = False
+        first = vjp_nodes([case.out], wrt, [g_node])
+        us = [random_like(case.arrays[k], 20 + k) for k in case.wrt]
+        u_nodes = [source(f"u{k}", u) for k, u in enumerate(us)]
+        second = vjp_nodes(first, wrt, u_nodes)
+        actual = evaluated(Graph((*case.inputs, g_node, *u_nodes), tuple(second)), [*case.arrays, g, *us])
+        ts = tangents(case, 30)
+        gradient = Graph((*case.inputs, g_node), tuple(first))
+        moving = central_difference(lambda s, c=case, gr=gradient, d=ts, v=g: evaluated(gr, [*moved(c, s, d), v]))
+        differences_agree([np.float64(inner(actual, ts))], [np.float64(inner(moving, us))], op)
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="this is that run")
+def test_generated_code_runs_as_plain_python() -> None:
+    """The compiled part of this file again, in a process where generated source runs without Numba's JIT."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", __file__, "-k", "compiled"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        cwd=Path(__file__).parent.parent,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-4000:]
+    assert " passed" in run.stdout

@@ -1,0 +1,391 @@
+"""The runtime without a compiler above it: loading, the disk cache over processes, and the kernels against NumPy."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from staticad.errors import CacheWarning, CompileError
+from staticad.runtime import cache
+from staticad.runtime.load import Native, load
+
+HEAD = '"""A program."""\nimport numpy as np\nfrom staticad.runtime.generated import *\n'
+ROOT = Path(__file__).parent.parent
+
+PROGRAM = (
+    HEAD
+    + """
+@inner
+def halve(n, x, t0):
+    for i in range(n):
+        for j in range(8):
+            t0[i, j] = x[i, j] * f4(0.5)
+
+
+@entry("i8(u1[::1], f4[:,::1], f4[:,::1], f4[:,::1])")
+def main(work, x, w, out):
+    n = x.shape[0]
+    if x.shape[1] != 8:
+        return 1
+    t0 = m.slot_f4(work, 64, (n, 8))
+    halve(n, x, t0)
+    m.contract(t0, w, out, 0, 0, 0, 1, n, 3, 8, 0, 8, 1, 0, 3, 1, 0, 3, 1)
+    return 0
+"""
+)
+
+# Runs PROGRAM and prints what a test wants to know; compilations are counted by Numba's own events.
+SCRIPT = """
+import json, sys
+import numpy as np
+from numba.core import event
+from staticad.runtime.load import load
+compilations = event.RecordingListener()
+event.register("numba:compile", compilations)
+f = load(sys.argv[1], "halved product")
+x, w, out = np.arange(40, dtype="f4").reshape(5, 8), np.arange(24, dtype="f4").reshape(8, 3), np.empty((5, 3), "f4")
+status = f.call(np.empty(224, "u1"), x, w, out)
+wrong = f.call(np.empty(224, "u1"), x[:, :3].copy(), w, out)
+print(json.dumps(dict(status=int(status), wrong=int(wrong), right=bool(np.array_equal(out, x / 2 @ w)), hit=f.cache_hit,
+                      compilations=len(compilations.buffer), path=f.path, seconds=f.seconds)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STATICAD_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory that holds the compiled PROGRAM."""
+    path = tmp_path_factory.mktemp("shared") / "cache"
+    first = finish(start(path))
+    assert not first["hit"]
+    assert first["compilations"]
+    return path
+
+
+def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    variables = {**os.environ, "PYTHONPATH": path, "STATICAD_CACHE_DIR": str(folder), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", SCRIPT, PROGRAM],
+        env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, object]:
+    out, error = process.communicate(timeout=100)
+    assert process.returncode == 0, error
+    result = json.loads(out)
+    assert result["right"]
+    assert result["status"] == 0
+    assert result["wrong"] == 1
+    return result
+
+
+def compile_main(signature: str, body: str) -> Native:
+    names = ", ".join("abcdefgh"[: len(re.findall(r"\w+(?:\[[^]]*\])?", signature)) - 1])
+    lines = "\n".join("    " + line for line in body.strip().splitlines())
+    return load(f"{HEAD}\n@entry({signature!r})\ndef main({names}):\n{lines}\n    return 0\n", "test")
+
+
+def natives(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.native"))
+
+
+# --- the disk cache
+
+
+def test_a_second_process_does_not_compile(filled: Path) -> None:
+    second = finish(start(filled))
+    assert second["hit"]
+    assert not second["compilations"]
+    assert Path(str(second["path"])).read_text() == PROGRAM
+
+
+def test_only_the_owner_may_touch_the_cache(filled: Path) -> None:
+    if hasattr(os, "geteuid"):
+        assert filled.stat().st_mode & 0o777 == 0o700
+        assert all(file.stat().st_mode & 0o077 == 0 for file in filled.iterdir())
+
+
+def test_damaged_files_are_rebuilt(filled: Path) -> None:
+    whole = {file: file.read_bytes() for file in natives(filled)}
+    assert len(whole) == 2  # the program and the product kernel
+    for file, content in whole.items():
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    source = next(filled.glob("*.py"))
+    source.write_text("raise SystemExit('a file in the cache was run')")
+    assert not finish(start(filled))["hit"]
+    assert source.read_text() == PROGRAM
+    assert finish(start(filled))["hit"]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:10], lambda b: b[:-1], lambda b: b + b"0"])
+def test_a_damaged_payload_counts_as_missing(damage: object) -> None:
+    sealed = cache.seal("key", b"payload")
+    assert cache.unseal("key", sealed) == b"payload"
+    assert cache.unseal("key", damage(sealed)) is None  # type: ignore[operator]
+    assert cache.unseal("other", sealed) is None
+
+
+def test_many_processes_at_once(folder: Path) -> None:
+    for process in [start(folder) for _ in range(3)]:
+        finish(process)
+    assert finish(start(folder))["hit"]
+    assert not list(folder.glob("*.tmp"))
+    assert not list(folder.glob(".*"))
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STATICAD_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.warns(CacheWarning, match=r"cannot be used.*STATICAD_CACHE_DIR"):
+        f = compile_main("i8(f8[::1])", "a[0] = 7.0")
+    compile_main("i8(f8[::1])", "a[0] = 8.0")  # warned of once, not for every program: warnings are errors here
+    a = np.zeros(1)
+    assert f.call(a) == 0
+    assert a[0] == 7
+    assert f.path is None
+    assert not f.cache_hit
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_a_directory_that_others_may_write(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.warns(CacheWarning, match="not yours alone"):
+        f = compile_main("i8(f8[::1])", "a[0] = 9.0")
+    a = np.zeros(1)
+    assert f.call(a) == 0
+    assert a[0] == 9
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_a_file_that_others_may_write_is_not_read(folder: Path) -> None:
+    file = folder / "x.native"
+    folder.mkdir()
+    assert cache.write(file, b"content")
+    assert cache.read(file) == b"content"
+    file.chmod(0o666)
+    assert cache.read(file) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_directory(folder: Path) -> None:
+    folder.mkdir(mode=0o500)
+    with pytest.warns(CacheWarning):
+        assert compile_main("i8(f8[::1])", "a[0] = 10.0").path is None
+
+
+def test_plain_python(folder: Path) -> None:
+    result = finish(start(folder, NUMBA_DISABLE_JIT="1"))
+    assert not result["compilations"]
+    assert not natives(folder)
+
+
+# --- loading
+
+
+def test_the_same_text_is_the_same_program(folder: Path) -> None:
+    f = compile_main("i8(f8[::1])", "a[0] = 1.0")
+    assert compile_main("i8(f8[::1])", "a[0] = 1.0") is f
+    assert compile_main("i8(f8[::1])", "a[0] = 2.0") is not f
+    assert f.path
+    assert sys.modules[Path(f.path).stem].main is f.dispatcher
+    assert "compile" in f.seconds
+    assert "main" in f.asm()
+
+
+def test_a_name_is_never_code_nor_path(folder: Path) -> None:
+    f = load(f"{HEAD}\n@entry('i8(f8[::1])')\ndef main(a):\n    return 3\n", "../evil/\nname; import os")
+    assert f.path
+    assert Path(f.path).parent == folder
+    assert f.call(np.zeros(1)) == 3
+
+
+def test_compile_errors_name_the_function_and_the_file(folder: Path) -> None:
+    with pytest.raises(CompileError, match=r"(?s)main.*staticad_test_\w+\.py.*no_such_thing"):
+        compile_main("i8(f8[::1])", "a[0] = m.no_such_thing(a[0])")
+
+
+def test_arrays_of_another_type_are_refused(folder: Path) -> None:
+    f = compile_main("i8(f8[::1])", "a[0] = 1.0")
+    with pytest.raises(TypeError):
+        f.call(np.zeros(1, "f4"))
+    with pytest.raises(TypeError):
+        f.call(np.zeros(4)[::2])
+
+
+def test_tracebacks_show_source_without_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATICAD_CACHE_DIR", "/dev/null/no")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        f = compile_main("i8(f8[::1])", "a[0] = 1.5  # this line")
+    with pytest.raises(TypeError) as caught:
+        f.dispatcher.py_func(7)
+    assert "# this line" in "".join(traceback.format_exception(caught.value))
+
+
+def test_many_threads_at_once(folder: Path) -> None:
+    f = compile_main("i8(f8[::1], f8[::1])", REDUCE)
+    results = np.zeros((8, 4))
+
+    def work(row: int) -> None:
+        for _ in range(50):
+            f.call(np.full(1000, float(row)), results[row])
+
+    threads = [threading.Thread(target=work, args=(row,)) for row in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert np.array_equal(results[:, 0], 1000.0 * np.arange(8))
+
+
+# --- reductions
+
+REDUCE = "\n".join(
+    f"acc = a[0]\nfor i in range(1, a.shape[0]):\n    acc = m.{name}(acc, a[i])\nb[{k}] = acc"
+    for k, name in enumerate(("radd", "rmul", "rmax", "rmin"))
+)
+
+
+@pytest.mark.parametrize("code", ["f4", "f8", "i1", "i8", "u1", "u4", "b1"])
+def test_reductions_equal_numpy(code: str, folder: Path) -> None:
+    f = compile_main(f"i8({code}[::1], {code}[::1])", REDUCE)
+    dtype = np.dtype("?" if code == "b1" else code)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        x = rng.integers(0, 4 if dtype.kind in "bu" else 3, 50).astype(dtype)
+        if dtype.kind in "if":
+            x -= dtype.type(1)
+        out = np.empty(4, dtype)
+        f.call(x, out)
+        expected = [
+            np.sum(x, dtype=dtype), np.prod(x, dtype=dtype), np.max(x), np.min(x),
+        ] if code != "b1" else [x.any(), x.all(), x.any(), x.all()]  # fmt: skip
+        assert np.array_equal(out, np.array(expected, dtype))
+
+
+def test_extrema_spread_nan_and_order_zeros(folder: Path) -> None:
+    f = compile_main("i8(f8[::1], f8[::1])", REDUCE)
+    out = np.empty(4)
+    for place in range(20):
+        x = np.arange(20.0)
+        x[place] = np.nan
+        f.call(x, out)
+        assert np.isnan(out).all()
+    f.call(np.array([-np.inf, 3.0, np.inf]), out)
+    assert out[2] == np.inf
+    assert out[3] == -np.inf
+
+
+@pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64", "arm64", "aarch64"}, reason="other assembly")
+@pytest.mark.parametrize("name", ["radd", "rmax"])
+def test_reductions_use_simd(name: str, folder: Path) -> None:
+    f = compile_main("i8(f4[::1], f4[::1])", f"acc = a[0]\nfor x in a:\n    acc = m.{name}(acc, x)\nb[0] = acc")
+    packed = {"radd": r"\bv?addps\b|\bfadd(\.4s|.*v\d+\.4s)", "rmax": r"\bv?maxps\b|\bfmax(\.4s|.*v\d+\.4s)"}[name]
+    assert re.search(packed, f.asm())
+
+
+# --- memory
+
+
+def test_views_of_memory(folder: Path) -> None:
+    body = """
+x = m.slot_f4(a, 64, (b.shape[0], 3))
+y = m.slot_i8(a, 128, ())
+z = m.slot_b1(a, 192, (2,))
+for i in range(b.shape[0]):
+    for j in range(3):
+        x[i, j] = f4(10 * i + j)
+y[()] = i8(-5)
+z[0] = b1(True)
+z[1] = b1(False)
+w = m.flat(x)
+b[0] = w[4] + w.shape[0]
+b[1] = x.shape[0] * 100 + x.strides[0] + x.strides[1]
+"""
+    f = compile_main("i8(u1[::1], f8[::1])", body)
+    work, out = np.full(256, 77, "u1"), np.zeros(2)
+    f.call(work, out)
+    assert out.tolist() == [11 + 6, 216]
+    assert work[64:88].view("f4").tolist() == [0, 1, 2, 10, 11, 12]
+    assert work[128:136].view("i8")[0] == -5
+    assert work[192:194].tolist() == [1, 0]
+    assert work[88] == work[63] == 77
+
+
+def test_overlap_and_index(folder: Path) -> None:
+    f = compile_main("i8(f8[::1], f8[:,::1], b1[::1])", "c[0] = m.overlap(a, b)\nc[1] = m.overlap(b, a)")
+    memory, out = np.zeros(20), np.zeros(2, "?")
+    for at, expected in ((0, False), (3, False), (4, True), (9, True), (10, False), (14, False)):
+        f.call(memory[at : at + 3], memory[6:10].reshape(2, 2), out)
+        assert out.tolist() == [expected] * 2
+    f.call(memory[7:7], memory[6:10].reshape(2, 2), out)
+    assert not out.any()
+    g = compile_main("i8(i8[::1], i4[::1])", "for i in range(a.shape[0]):\n    a[i] = m.index(b[i], 5)")
+    a = np.zeros(4, "i8")
+    g.call(a, np.array([0, 4, -1, -6], "i4"))
+    assert a.tolist() == [0, 4, 4, -1]
+
+
+# --- products
+
+
+def place(rng: np.random.Generator, shape: tuple[int, ...], written: bool) -> tuple[int, list[int], int]:
+    """Offset, strides and size of a flat memory in which ``shape`` lies in some order of axes, with gaps."""
+    strides, step = [0] * len(shape), int(rng.choice([1, 1, 2]))
+    for axis in rng.permutation(len(shape)):
+        strides[axis] = step
+        step *= max(shape[axis], 1) + int(rng.random() < 0.15)
+    if not written and rng.random() < 0.3:
+        strides[rng.integers(len(shape))] = 0
+    offset = int(rng.integers(0, 5))
+    size = offset + sum((max(n, 1) - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 4
+    if not written and rng.random() < 0.15:
+        axis = int(rng.integers(len(shape)))
+        offset += (max(shape[axis], 1) - 1) * strides[axis]
+        strides[axis] *= -1
+    return offset, strides, size
+
+
+@pytest.mark.parametrize("code", ["f4", "f8", "i4", "b1"])
+def test_products_equal_einsum(code: str, folder: Path) -> None:
+    arguments = ", ".join(f"d[{i}]" for i in range(16))
+    f = compile_main(f"i8({code}[::1], {code}[::1], {code}[::1], i8[::1])", f"m.contract(a, b, c, {arguments})")
+    dtype = np.dtype("?" if code == "b1" else code)
+    rng = np.random.default_rng(0)
+
+    def view(memory: np.ndarray, start: int, shape: tuple[int, ...], strides: list[int]) -> np.ndarray:
+        steps = tuple(stride * memory.itemsize for stride in strides)
+        return np.zeros(shape, dtype) if 0 in shape else np.lib.stride_tricks.as_strided(memory[start:], shape, steps)
+
+    for _ in range(500):
+        nb, nm, nn, nk = (int(n) for n in (rng.choice([0, 1, 1, 2, 3]), *rng.choice([0, 1, 1, 2, 3, 5, 8, 17, 33], 3)))
+        shapes = (nb, nm, nk), (nb, nk, nn), (nb, nm, nn)
+        (x0, xs, xn), (y0, ys, yn), (o0, os_, on) = (place(rng, shape, shape is shapes[2]) for shape in shapes)
+        low, high = (0, 2) if code == "b1" else (-4, 5)
+        x, y = (rng.integers(low, high, n).astype(dtype) for n in (xn, yn))
+        out = np.full(on, np.nan if dtype.kind == "f" else 1).astype(dtype)  # must not leak into a result
+        expected = out.copy()
+        view(expected, o0, shapes[2], os_)[...] = np.matmul(view(x, x0, shapes[0], xs), view(y, y0, shapes[1], ys))
+        f.call(x, y, out, np.array([x0, y0, o0, nb, nm, nn, nk, *xs, ys[0], ys[1], ys[2], *os_]))
+        assert np.array_equal(out, expected, equal_nan=dtype.kind == "f"), (code, nb, nm, nn, nk, xs, ys, os_)
