@@ -85,7 +85,7 @@ def picture(tensor: ad.Tensor, path: Path, values: dict[ad.Tensor, object]) -> N
     drawing = ad.draw(tensor, values=values)
     try:
         print("wrote", drawing.save(path.with_suffix(".svg")))
-    except ad.DrawError as error:
+    except ad.errors.DrawError as error:
         print("wrote", drawing.save(path.with_suffix(".dot")), f"({error})")
 
 

@@ -1,7 +1,7 @@
 """How tensors come into being: inputs, parameters, states and constants, and the array API's creation functions; knows
 no ops but the sources and constants.
 
->>> import staticad as ad
+>>> import numpy as np, staticad as ad
 >>> ad.input("x", ("batch", 64), dtype="float32")
 Tensor(f32[batch, 64], name='x')
 >>> ad.parameter(np.zeros((64, 10), "float32"), name="W")

@@ -149,7 +149,7 @@ def _picture(nodes: Sequence[Node], backward: Collection[Node] | None, values: M
             operands = () if Tensor(node).is_leaf else node.args
             edges += [f"  g{ids[node]} -> g{ids[x]};" for x in operands if x.requires_grad]
         boxes += len(recorded)
-    lines = ["digraph staticad {", '  node [fontname="monospace", fontsize=10, style=filled];']
+    lines = ["digraph staticad {", '  node [fontname="Courier", fontsize=10, style=filled];']
     lines += _cluster("forward", forward) + _cluster("backward", derived) + edges + ["}"]
     return Drawing("\n".join(lines) + "\n", boxes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,6 @@ from staticad.shapes import Dim, Element, Expr, Symbol, mul, render, symbol, sym
 
 #: Expressions longer than this many characters get a name.
 LONG = 80
-#: Pairs of arguments that native code compares for overlap.
-OVERLAP_PAIRS = 64
 STATUS_OK = 0
 
 
@@ -105,6 +104,7 @@ class Emitter:
         self.sizes: dict[Symbol, str] = {}
         self.arrays: dict[Node, str] = {}
         self.results: dict[Node, str] = {}
+        self.argument_names: list[str] = []
 
     # the module ------------------------------------------------------------------------------------------------------
 
@@ -120,9 +120,7 @@ class Emitter:
             if result not in self.plan.copied:
                 self.results[result] = self.arrays[source]
         for node, b in self.plan.buffers.items():
-            if b.place == "work":
-                self.arrays[node] = self.module_names.claim(node.name or node.op.name)
-            elif b.place == "output":
+            if b.place == "output":
                 self.arrays[node] = self.results[node]
         has_work = self.plan.work_bytes != 0
         names = [*(["work"] if has_work else []), *(self.arrays[a.node] for a in program.sources)]
@@ -130,21 +128,22 @@ class Emitter:
         types = [array_code(a.node.dtype, len(a.node.shape)) for a in [*program.sources, *program.outputs]]
         if has_work:
             types.insert(0, "u1[::1]")
+        self.argument_names = names[1:] if has_work else names
         signature = f"i8({', '.join(types)})"
         head = self.entry_lines()
         functions: list[str] = []
         parts = self.plan.parts
         if len(parts) == 1:
-            body = [*head, *FunctionEmitter(self, parts[0]).lines()]
+            body = [*head, *FunctionEmitter(self, parts[0], self.plan.copied).lines()]
         else:
             body = head
             for k, items in enumerate(parts):
-                part = FunctionEmitter(self, items)
+                part = FunctionEmitter(self, items, self.plan.copied if k == len(parts) - 1 else [])
                 lines = part.lines()
                 arguments = self.part_arguments(lines)
                 functions.append(function_text("@inner", f"part_{k}", arguments, [*lines, "return 0"]))
                 body += [f"status = part_{k}({', '.join(arguments)})", "if status:", "    return status"]
-        body = [*body, *self.copy_lines(), "return 0"]
+        body = [*body, "return 0"]
         used = sorted({c for c in CODE.values() if any(f"{c}(" in line for text in [body, *[f.splitlines() for f in functions]] for line in text)})  # fmt: skip
         imports = ", ".join([*used, "entry", *(["inner"] if functions else []), "m"])
         text = [
@@ -172,14 +171,9 @@ class Emitter:
 
     def part_arguments(self, lines: Sequence[str]) -> list[str]:
         """The names of arrays and sizes that occur in the lines of a part."""
-        import re
-
         words = set(re.findall(r"[A-Za-z_]\w*", "\n".join(line.split("  #")[0] for line in lines)))
-        slots = {self.arrays[node] for node, b in self.plan.buffers.items() if b.place == "work"}
-        names = ["work"] if "work" in words else []
-        names += [n for n in self.sizes.values() if n in words]
-        arrays = [*self.arrays.values(), *self.results.values()]
-        return names + list(dict.fromkeys(n for n in arrays if n in words and n not in slots))
+        given = ["work", *self.sizes.values(), *self.argument_names]
+        return [name for name in dict.fromkeys(given) if name in words]
 
     def status(self, failure: Failure) -> int:
         """The code that the generated function returns for a failure."""
@@ -223,45 +217,22 @@ class Emitter:
         return lines
 
     def overlap_lines(self) -> list[str]:
-        """What is written must not overlap what is read: checked for arrays that the caller gives."""
-        hidden = self.constant_sources()
-        given = [self.arrays[a.node] for a in self.program.sources if a.node not in hidden]
+        """What is written must not overlap anything else that the caller chose."""
+        held = self.constant_sources()
+        updated = [x for x in held if x in self.program.updates.values()]
+        given = [a.node for a in self.program.sources if a.node not in held]
+        read = [a.node for a in self.program.sources if a.node in held and a.node not in updated]
         outs = [self.results[a.node] for a in self.program.outputs]
-        pairs = [(self.arrays[a.node], out) for a in self.program.sources for out in outs]
-        pairs += [(x, self.arrays[source]) for x in given for source in self.program.updates.values()]
-        pairs += [(x, out) for k, x in enumerate(outs) for out in outs[:k]]
-        pairs = pairs[:OVERLAP_PAIRS]
-        if not pairs:
+        if not outs and not (given and updated):
             return []
         code = self.status(Failure("overlap", "an array that is written overlaps another argument"))
-        return [line for x, y in pairs for line in (f"if m.overlap({x}, {y}):", f"    return {code}")]
+        counts = f"{len(given)}, {len(updated)}, {len(read)}"
+        arrays = ", ".join([*(self.arrays[x] for x in [*given, *updated, *read]), *outs])
+        return [f"if m.clash({counts}, {arrays}):", f"    return {code}"]
 
     def constant_sources(self) -> set[Node]:
         """Sources whose shape cannot be wrong: hidden arguments."""
         return {a.node for a in self.program.sources if "storage" in a.node.params}
-
-    def copy_lines(self) -> list[str]:
-        """Updates that could not be made in place, copied at the very end."""
-        lines: list[str] = []
-        for node in self.plan.copied:
-            to = self.arrays[self.program.updates[node]]
-            names = [v for v in LOOP_VARIABLES if v not in self.module_names.used]
-            at, indent = "[" + (", ".join(names[: len(node.shape)]) or "()") + "]", ""
-            buffer = self.plan.buffers[node]
-            lines.append(self.slot_line(node, comment_too=False)) if len(self.plan.parts) > 1 else None
-            for axis, d in enumerate(node.shape):
-                lines.append(f"{indent}for {names[axis]} in range({self.size(d)}):")
-                indent += "    "
-            kept = [names[axis] for axis in buffer.axes]
-            lines.append(f"{indent}{to}{at} = {self.arrays[node]}[{', '.join(kept) or '()'}]")
-        return lines
-
-    def slot_line(self, node: Node, comment_too: bool = True) -> str:
-        b = self.plan.buffers[node]
-        code = CODE[node.dtype]
-        shape = ", ".join(map(self.size, b.shape)) + ("," if len(b.shape) == 1 else "")
-        text = f"{self.arrays[node]} = m.slot_{code}(work, {self.size(b.offset)}, ({shape}))"
-        return text + (f"  # {comment(node.type)} = {node.op.name}" if comment_too else "")
 
 
 def function_text(decorator: str, name: str, arguments: Sequence[str], lines: Sequence[str]) -> str:
@@ -274,8 +245,9 @@ def function_text(decorator: str, name: str, arguments: Sequence[str], lines: Se
 class FunctionEmitter:
     """Writes the body of one function: twice, first only to count how often each element is asked for."""
 
-    def __init__(self, module: Emitter, items: list[Item]):
+    def __init__(self, module: Emitter, items: list[Item], copied: Sequence[Node]):
         self.module = module
+        self.copied = copied
         self.plan = module.plan
         self.storage = module.storage
         self.items = items
@@ -294,7 +266,7 @@ class FunctionEmitter:
         self.scalars: dict[Node, str] = {}
         self.targets: dict[Node, Coordinates] = {}
         self.accumulators: dict[Node, str] = {}
-        self.slots: set[Node] = set()
+        self.slots: dict[Node, str] = {}
         self.loop_names = [v for v in LOOP_VARIABLES if v not in self.names.used] + [
             f"i{k}" for k in range(40) if f"i{k}" not in self.names.used
         ]
@@ -302,7 +274,18 @@ class FunctionEmitter:
         scope = Scope(None)
         self.root = scope
         self.items_into(self.items, scope)
+        for node in self.copied:
+            self.copy(node, scope)
         return scope.lines
+
+    def copy(self, node: Node, scope: Scope) -> None:
+        """An update that could not be made in place, copied at the very end."""
+        from_, to = self.array(node), self.module.arrays[self.module.program.updates[node]]
+        names = self.loop_names[: len(node.shape)]
+        for depth, (name, d) in enumerate(zip(names, node.shape, strict=True)):
+            scope.lines.append(f"{'    ' * depth}for {name} in range({self.module.size(d)}):")
+        at = ", ".join(names) or "()"
+        scope.lines.append(f"{'    ' * len(names)}{to}[{at}] = {from_}[{at}]")
 
     # statements ------------------------------------------------------------------------------------------------------
 
@@ -367,16 +350,21 @@ class FunctionEmitter:
         """An element of a buffer as source, to load or to store."""
         b = self.plan.buffers.get(buffer)
         axes = range(len(buffer.shape)) if b is None else b.axes
-        if b is not None and b.place == "work":
-            self.slot(buffer)
+        name = self.array(buffer)
         at = ", ".join(self.coordinate(index[axis], scope) for axis in axes)
-        return f"{self.module.arrays[buffer]}[{at or '()'}]"
+        return f"{name}[{at or '()'}]"
 
-    def slot(self, buffer: Node) -> None:
+    def array(self, buffer: Node) -> str:
+        """The name of an array; a view of the workspace is made where the function first needs it, at its outermost level."""
+        b = self.plan.buffers.get(buffer)
+        if b is None or b.place != "work":
+            return self.module.arrays[buffer]
         if buffer not in self.slots:
-            self.slots.add(buffer)
-            # A slot's view is made where the function first needs it, at its outermost level.
-            self.root.lines.append(self.module.slot_line(buffer))
+            name = self.slots[buffer] = self.names.claim(buffer.name or buffer.op.name)
+            shape = ", ".join(map(self.module.size, b.shape)) + ("," if len(b.shape) == 1 else "")
+            text = f"{name} = m.slot_{CODE[buffer.dtype]}(work, {self.module.size(b.offset)}, ({shape}))"
+            self.root.lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
+        return self.slots[buffer]
 
     def start(self, item: Start, scope: Scope) -> None:
         lower = item.node.op.lower
@@ -412,10 +400,7 @@ class FunctionEmitter:
 
     def whole(self, item: Whole, scope: Scope) -> None:
         node, lower = item.node, item.node.op.lower
-        b = self.plan.buffers[item.buffer]
-        if b.place == "work":
-            self.slot(item.buffer)
-        out = self.module.arrays[item.buffer]
+        out = self.array(item.buffer)
         if isinstance(lower, Contract):
             product = contraction(self.storage, node)
             x, y = (self.array(x) for x in product.arrays)
@@ -425,29 +410,30 @@ class FunctionEmitter:
             arguments = [out, *(self.array(self.storage.buffer(x)) for x in node.args), *lower.params(node.params)]
             scope.lines.append(f"m.{lower.function}({', '.join(arguments)})")
 
-    def array(self, buffer: Node) -> str:
-        b = self.plan.buffers.get(buffer)
-        if b is not None and b.place == "work":
-            self.slot(buffer)
-        return self.module.arrays[buffer]
-
     def product(self, product: Product, x: str, y: str, out: str, scope: Scope) -> None:
-        """A call of the product kernel, in loops over the letters that it does not cover."""
+        """Calls of the product kernel, in loops over the letters that it does not cover."""
         size = self.module.size
-        names = dict(zip(product.loops, self.loop_names[scope.depth :], strict=False))
+        loops = {**product.loops, **product.summed}
+        names = dict(zip(loops, self.loop_names[scope.depth :], strict=False))
         values: dict[Symbol, str] = {Symbol(letter, "var"): name for letter, name in names.items()}
 
         def offset(d: Dim) -> str:
             return render(d, lambda s: values[s] if isinstance(s, Symbol) and s in values else self.module.sizes[s])  # pyright: ignore
 
-        starts = ", ".join(map(offset, product.starts))
-        extents = ", ".join(map(size, product.extents))
-        strides = ", ".join(", ".join(map(size, group)) for group in product.strides)
+        def call(starts: Sequence[Dim], extents: Sequence[Dim], more: str) -> str:
+            numbers = [*map(offset, starts), *map(size, [*extents, *(d for group in product.strides for d in group)])]
+            return f"m.contract({x}, {y}, {out}, {', '.join(numbers)}{more})"
+
         indent = ""
-        for letter, extent in zip(product.loops, product.loop_extents, strict=True):
+        for letter, extent in product.loops.items():
             scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
             indent += "    "
-        scope.lines.append(f"{indent}m.contract({x}, {y}, {out}, {starts}, {extents}, {strides})")
+        if product.summed:  # zeros first, by a sum of nothing
+            scope.lines.append(indent + call((0, 0, product.starts[2]), (*product.extents[:3], 0), ""))
+        for letter, extent in product.summed.items():
+            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            indent += "    "
+        scope.lines.append(indent + call(product.starts, product.extents, ", True" if product.summed else ""))
 
     # elements --------------------------------------------------------------------------------------------------------
 
@@ -464,7 +450,7 @@ class FunctionEmitter:
             if b is not None and b.place == "scalar":
                 return self.scalars[buffer]
             text = self.place(buffer, index, scope)
-            return self.share(key, node, index, text, scope, self.module.arrays[buffer])
+            return self.share(key, node, index, text, scope, self.array(buffer))
         elif isinstance(node.op.lower, Uninitialised):
             return literal(0, node.dtype)
         else:
@@ -551,7 +537,10 @@ class FunctionEmitter:
         template = lower.code if isinstance(lower.code, str) else lower.code(node)
         values = {"t": CODE[node.dtype]}
         for name, x in zip("xyzuvw", node.args, strict=False):
-            values[name] = self.element(x, index, scope)
+            text = self.element(x, index, scope)
+            if template.count(f"{{{name}}}") > 1 and not (text.isidentifier() or is_literal(text)):
+                text = self.assign(x.name or x.op.name, text, scope)
+            values[name] = text
         for axis, d in enumerate(index):
             if f"{{i[{axis}]}}" in template:
                 values[f"i[{axis}]"] = self.coordinate(d, scope)

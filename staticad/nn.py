@@ -91,7 +91,7 @@ def elu(x: ArrayLike, /, *, alpha: float = 1.0) -> Tensor:
     return where(t > 0, t, alpha * (exp(where(t > 0, 0, t)) - 1))
 
 
-def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, /) -> Tensor:
+def linear(x: ArrayLike, /, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
     """``x @ weight.T + bias``, PyTorch's layout: ``[..., in], [out, in] -> [..., out]``."""
     out = matmul(x, matrix_transpose(weight) if as_tensor(weight).ndim > 1 else weight)
     return out if bias is None else out + bias
@@ -99,9 +99,9 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, /) ->
 
 def layer_norm(
     x: ArrayLike,
+    /,
     weight: ArrayLike | None = None,
     bias: ArrayLike | None = None,
-    /,
     *,
     axis: Axes = -1,
     eps: float = 1e-5,
@@ -113,7 +113,7 @@ def layer_norm(
     return out if bias is None else out + bias
 
 
-def rms_norm(x: ArrayLike, weight: ArrayLike | None = None, /, *, axis: Axes = -1, eps: float = 1e-6) -> Tensor:
+def rms_norm(x: ArrayLike, /, weight: ArrayLike | None = None, *, axis: Axes = -1, eps: float = 1e-6) -> Tensor:
     """``x / sqrt(mean(x**2) + eps) * weight`` along ``axis``. Zhang and Sennrich 2019."""
     t = as_float("rms_norm", x)
     out = t / sqrt(mean(square(t), axis=axis, keepdims=True) + eps)

@@ -5,6 +5,7 @@ Knows indices and lifetimes, neither ops nor Python source.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ ALIGNMENT = 64
 PART_WEIGHT = 600
 LOOP_COST = 6
 #: Buffers of static size up to which the best packing is searched (the search is quadratic).
-PACK_LIMIT = 1500
+PACK_LIMIT = 400
 
 
 @dataclass(eq=False)
@@ -264,23 +265,23 @@ def static_bytes(b: Buffer) -> int:
 
 def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
     """In order of first use, each into a slot that is free and surely large enough, else into a new one."""
-    free: list[tuple[Dim, list[Buffer]]] = []
-    busy: list[tuple[int, Dim, list[Buffer]]] = []
+    free: dict[Dim, list[list[Buffer]]] = {}
+    busy: list[tuple[int, int, Dim, list[Buffer]]] = []
     order: list[tuple[Dim, list[Buffer]]] = []
-    for b in sorted(buffers, key=lambda b: b.first):
-        free += [(size, owners) for last, size, owners in busy if last < b.first]
-        busy = [item for item in busy if item[0] >= b.first]
+    for number, b in enumerate(sorted(buffers, key=lambda b: b.first)):
+        while busy and busy[0][0] < b.first:
+            _, _, size, owners = heapq.heappop(busy)
+            free.setdefault(size, []).append(owners)
         size = aligned(b.bytes)
-        found = next((k for k, slot in enumerate(free) if slot[0] == size), None)
-        if found is None:
-            found = next((k for k, slot in enumerate(free) if known_ge(slot[0], size)), None)
-        if found is None:
-            slot = (size, list[Buffer]())
-            order.append(slot)
+        if not free.get(size):
+            size = next((s for s, found in free.items() if found and known_ge(s, size)), size)
+        if free.get(size):
+            owners = free[size].pop()
         else:
-            slot = free.pop(found)
-        slot[1].append(b)
-        busy.append((b.last, *slot))
+            owners = list[Buffer]()
+            order.append((size, owners))
+        owners.append(b)
+        heapq.heappush(busy, (b.last, number, size, owners))
     end = start
     for size, owners in order:
         for b in owners:

@@ -14,13 +14,14 @@ from staticad.store import Storage, linear_terms, strided
 class Product:
     """``out[b, m, n] = sum over k of x[b, m, k] * y[b, k, n]`` on flat memory, in loops over further letters.
 
-    ``starts`` (of x, y and out) may depend on the loop letters; ``extents`` are those of b, m, n, k; ``strides`` are
-    (b, m, k) of x, (b, k, n) of y and (b, m, n) of out, in elements.
+    ``loops`` and, inside of them, ``summed`` (whose products add up) map a letter to its extent. ``starts`` (of x, y and
+    out) may depend on them; ``extents`` are those of b, m, n, k; ``strides`` are (b, m, k) of x, (b, k, n) of y and
+    (b, m, n) of out, in elements.
     """
 
     arrays: tuple[Node, Node]
-    loops: tuple[str, ...]
-    loop_extents: tuple[Dim, ...]
+    loops: dict[str, Dim]
+    summed: dict[str, Dim]
     starts: tuple[Dim, Dim, Dim]
     extents: tuple[Dim, Dim, Dim, Dim]
     strides: tuple[tuple[Dim, ...], ...]
@@ -59,11 +60,10 @@ def contraction(storage: Storage, node: Node) -> Product:
     def strides(step: dict[str, Dim], order: str) -> tuple[Dim, ...]:
         return tuple(step.get(c, 0) if (c := main[group][0]) is not None else 0 for group in order)
 
-    assert not any(c in groups["k"] for c in loops), "the summed axes of a product must merge into one"
     return Product(
         arrays=(x_array, y_array),
-        loops=tuple(loops),
-        loop_extents=tuple(extent[c] for c in loops),
+        loops={c: extent[c] for c in loops if c in out},
+        summed={c: extent[c] for c in loops if c not in out},
         starts=(starts[0], starts[1], starts[2]),
         extents=(main["b"][1], main["m"][1], main["n"][1], main["k"][1]),
         strides=(strides(x_step, "bmk"), strides(y_step, "bkn"), strides(out_step, "bmn")),

@@ -91,36 +91,21 @@ class Expr:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Expr) and self.hash == other.hash and self.key == other.key
 
-    def __add__(self, other: Dim) -> Dim:
-        return add(self, other)
-
-    __radd__ = __add__
-
     def __neg__(self) -> Dim:
         return mul(self, -1)
 
-    def __sub__(self, other: Dim) -> Dim:
-        return add(self, mul(other, -1))
-
-    def __rsub__(self, other: Dim) -> Dim:
-        return add(mul(self, -1), other)
-
-    def __mul__(self, other: Dim) -> Dim:
-        return mul(self, other)
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: Dim) -> Dim:
-        return floordiv(self, other)
-
-    def __rfloordiv__(self, other: Dim) -> Dim:
-        return floordiv(other, self)
-
-    def __mod__(self, other: Dim) -> Dim:
-        return mod(self, other)
-
-    def __rmod__(self, other: Dim) -> Dim:
-        return mod(other, self)
+    # fmt: off
+    def __add__(self, other: Dim) -> Dim: return add(self, other) if is_dim(other) else NotImplemented
+    def __radd__(self, other: Dim) -> Dim: return add(other, self) if is_dim(other) else NotImplemented
+    def __sub__(self, other: Dim) -> Dim: return add(self, mul(other, -1)) if is_dim(other) else NotImplemented
+    def __rsub__(self, other: Dim) -> Dim: return add(other, mul(self, -1)) if is_dim(other) else NotImplemented
+    def __mul__(self, other: Dim) -> Dim: return mul(self, other) if is_dim(other) else NotImplemented
+    def __rmul__(self, other: Dim) -> Dim: return mul(other, self) if is_dim(other) else NotImplemented
+    def __floordiv__(self, other: Dim) -> Dim: return floordiv(self, other) if is_dim(other) else NotImplemented
+    def __rfloordiv__(self, other: Dim) -> Dim: return floordiv(other, self) if is_dim(other) else NotImplemented
+    def __mod__(self, other: Dim) -> Dim: return mod(self, other) if is_dim(other) else NotImplemented
+    def __rmod__(self, other: Dim) -> Dim: return mod(other, self) if is_dim(other) else NotImplemented
+    # fmt: on
 
     def __str__(self) -> str:
         return render(self, str)
@@ -138,6 +123,11 @@ class Expr:
 
 Dim: TypeAlias = int | Expr
 Shape: TypeAlias = tuple[Dim, ...]
+
+
+def is_dim(x: object) -> bool:
+    """Whether ``x`` is a dimension: an integer (of Python or NumPy) or an `Expr`."""
+    return isinstance(x, (int, Expr)) or (hasattr(x, "__index__") and not isinstance(x, float) and not hasattr(x, "node"))
 
 
 def is_static(shape: Iterable[Dim]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from staticad.ir import Graph, Node, Op, rewrite
-from staticad.ops import arithmetic, creation, indexing, logic, reductions, sources, views
+from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, sources, views
 from staticad.shapes import add, known_ge, mul
 
 Rule = Callable[[Node], Node | None]
@@ -169,6 +169,18 @@ def transpose_twice(node: Node) -> Node | None:
     return views.transpose(x.args[0], axes=tuple(inner[k] for k in node.params["axes"]))
 
 
+def transpose_product(node: Node) -> Node | None:
+    """A transposed product is the product with its result written in that order."""
+    x = node.args[0]
+    if x.op not in PRODUCTS:
+        return None
+    operands, out = x.params["spec"].split("->")
+    return products.contract(*x.args, spec=f"{operands}->{''.join(out[k] for k in node.params['axes'])}")
+
+
+PRODUCTS = frozenset({products.contract})
+
+
 def broadcast_twice(node: Node) -> Node | None:
     """``broadcast(broadcast(x))`` is one broadcast."""
     x = node.args[0]
@@ -244,7 +256,7 @@ RULES: dict[Op, tuple[Rule, ...]] = {
     logic.select:          (select_same,),
     views.reshape:         (same_shape, view_of_constant, reshape_twice),
     views.broadcast:       (same_shape, view_of_constant, broadcast_twice),
-    views.transpose:       (transpose_nothing, view_of_constant, transpose_twice),
+    views.transpose:       (transpose_nothing, view_of_constant, transpose_twice, transpose_product),
     views.slice_:          (slice_nothing, view_of_constant, slice_twice, slice_of_update),
     **dict.fromkeys(REDUCTIONS, (reduce_single,)),
 }

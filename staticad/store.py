@@ -10,7 +10,7 @@ from staticad.errors import CompileError
 from staticad.ir import Graph, Node
 from staticad.loops import Access, Coordinates, accesses, divides, elements
 from staticad.lowering import Contract, Lowering, Map, Source, Uninitialised, Update, View
-from staticad.shapes import Dim, Expr, Symbol, known_ge, symbol, symbols
+from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
 
 #: Flops up to which a value read in several places is computed in each of them instead of being stored. A load and a
 #: store cost about as much as two arithmetic operations, anything with a division or a transcendental costs more.
@@ -185,17 +185,23 @@ def _consumers(node: Node, users: dict[Node, list[Node]]) -> tuple[int, bool, bo
                 if user in seen:
                     continue
                 seen.add(user)
-                expands = expands or not known_ge(x.type.size, user.type.size)
-                merges = merges or (lower.alias and _merges(user))
+                repeated, divided = _view_kind(user)
+                expands = expands or repeated
+                merges = merges or (lower.alias and divided)
                 stack.append(user)
             else:
                 reads += 1
     return reads, expands, merges
 
 
-def _merges(view: Node) -> bool:
-    (access,) = accesses(view, tuple(fresh_vars(len(view.shape))))
-    return divides(access.index)
+def _view_kind(view: Node) -> tuple[bool, bool]:
+    """Whether a view may read an element of its operand more than once, and whether its index divides."""
+    index = tuple(fresh_vars(len(view.shape)))
+    (access,) = accesses(view, index)
+    plain = [d for d in access.index if not any(True for _ in elements((d,)))]
+    found = {s for d in plain for s in symbols(d)}
+    repeats = any(not symbols(v) <= found for v, size in zip(index, view.shape, strict=True) if size != 1)
+    return repeats, divides(access.index)
 
 
 def _bases(graph: Graph) -> set[Node]:

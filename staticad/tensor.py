@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import numpy as np
 
@@ -366,8 +366,8 @@ class Tensor:
     def __abs__(self) -> Tensor: return elementwise.abs(self)
     def __invert__(self) -> Tensor: return elementwise.bitwise_invert(self)
     def __round__(self, decimals: int = 0) -> Tensor: return elementwise.round(self, decimals)
-    def __eq__(self, y: object) -> Tensor: return elementwise.equal(self, y)  # pyright: ignore
-    def __ne__(self, y: object) -> Tensor: return elementwise.not_equal(self, y)  # pyright: ignore
+    def __eq__(self, y: object) -> Any: return elementwise.equal(self, cast(Any, y)) if _comparable(y) else NotImplemented
+    def __ne__(self, y: object) -> Any: return elementwise.not_equal(self, cast(Any, y)) if _comparable(y) else NotImplemented
     def __lt__(self, y: ArrayLike) -> Tensor: return elementwise.less(self, y)
     def __le__(self, y: ArrayLike) -> Tensor: return elementwise.less_equal(self, y)
     def __gt__(self, y: ArrayLike) -> Tensor: return elementwise.greater(self, y)
@@ -456,6 +456,11 @@ def make_leaf(node: Node, cell: Cell) -> Node:
     out = sources.leaf(node, cell=cell)
     out.name, out.cell, out.requires_grad = node.name, cell, True
     return out
+
+
+def _comparable(y: object) -> bool:
+    """Whether ``==`` builds a graph; with None, a string or the like it is False, as between any objects."""
+    return isinstance(y, (Tensor, np.ndarray, np.generic, bool, int, float, Expr, list, tuple))
 
 
 def _may_be(shape: tuple[int, ...], declared: Shape) -> bool:

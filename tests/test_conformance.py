@@ -27,6 +27,7 @@ from staticad.ops.table import TABLE
 
 SOURCES = {"input", "data", "uninitialised"}  # their values come from elsewhere
 STEP = 1e-4  # of the central differences, which are of fourth order: their error is about 1e-12 of the derivative
+PLAIN_PYTHON = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 TABLE_CASES = [pytest.param(op, id=name) for name, op in TABLE.items() if name not in SOURCES]
 
 
@@ -127,18 +128,39 @@ def test_type_is_numpys(op: Op) -> None:
         assert (value.dtype, value.shape) == (case.out.dtype, case.out.shape), f"{op.name}: {example}"
 
 
+def spread(cases: list[Case], count: int) -> list[Case]:
+    """``count`` of the cases, from all over them. Without JIT a case costs nothing and all are taken."""
+    return cases if PLAIN_PYTHON or len(cases) <= count else cases[:: -(-len(cases) // count)]
+
+
+def values(op: Op) -> list[Case]:
+    return [build(op, e, f"e{k}_") for k, e in enumerate(examples(op))]
+
+
+def floating(op: Op) -> list[Case]:
+    return [c for c in values(op) if op.differentiable and c.wrt and c.out.dtype.kind == "f"]
+
+
 @pytest.mark.parametrize("op", TABLE_CASES)
 def test_compiled_value_is_numpys(op: Op) -> None:
-    cases = [build(op, e, f"e{k}_") for k, e in enumerate(examples(op))]
-    compare(op, cases, [(c.out,) for c in cases])
+    compare(op, spread(values(op), 6), lambda c: [c.out])
 
 
 @pytest.mark.parametrize("op", TABLE_CASES)
 def test_compiled_derivatives_are_evaluated_ones(op: Op) -> None:
-    cases = [build(op, e, f"e{k}_") for k, e in enumerate(examples(op)) if op.differentiable]
-    cases = [c for c in cases if c.wrt and c.out.dtype.kind == "f"]
-    if cases:
-        compare(op, cases, [tuple(pulled(c)) for c in cases], eps=512.0)
+    compare(op, spread(floating(op), 4), pulled, eps=512.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_compiled_value_of_every_example(op: Op) -> None:
+    compare(op, values(op), lambda c: [c.out])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_compiled_derivatives_of_every_example(op: Op) -> None:
+    compare(op, floating(op), pulled, eps=512.0)
 
 
 def pulled(case: Case) -> list[Node]:
@@ -146,15 +168,16 @@ def pulled(case: Case) -> list[Node]:
     return vjp_nodes([case.out], [case.inputs[k] for k in case.wrt], [case.out * 0.5 + 1.0])
 
 
-def compare(op: Op, cases: list[Case], outputs: list[tuple[Node, ...]], eps: float = 64.0) -> None:
-    """Assert that compiling all the cases as one graph (one compilation an op) gives what evaluation gives."""
-    graph = Graph(tuple(x for c in cases for x in c.inputs), tuple(out for outs in outputs for out in outs))
-    verify(graph)
-    arrays = [x for c in cases for x in c.arrays]
-    expected = evaluated(graph, arrays)
-    owners = [k for k, outs in enumerate(outputs) for _ in outs]
-    for k, actual, value in zip(owners, compiled(graph, arrays), expected, strict=True):
-        close(actual, value, eps=eps, where=f"{op.name} {cases[k].out.params} {cases[k].arrays}")
+def compare(op: Op, cases: list[Case], outputs: Callable[[Case], list[Node]], eps: float = 64.0) -> None:
+    """Assert that compiling gives what evaluation gives; a few cases share a compilation."""
+    for chunk in (cases[k : k + 8] for k in range(0, len(cases), 8)):
+        found = [outputs(c) for c in chunk]
+        graph = Graph(tuple(x for c in chunk for x in c.inputs), tuple(out for outs in found for out in outs))
+        verify(graph)
+        arrays = [x for c in chunk for x in c.arrays]
+        owners = [c for c, outs in zip(chunk, found, strict=True) for _ in outs]
+        for case, actual, expected in zip(owners, compiled(graph, arrays), evaluated(graph, arrays), strict=True):
+            close(actual, expected, eps=eps, where=f"{op.name} {case.out.params} {case.arrays}")
 
 
 @pytest.mark.parametrize("op", TABLE_CASES)
@@ -211,7 +234,7 @@ def test_second_order(op: Op) -> None:
         differences_agree([np.float64(inner(actual, ts))], [np.float64(inner(moving, us))], op)
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="this is that run")
+@pytest.mark.skipif(PLAIN_PYTHON, reason="this is that run")
 def test_generated_code_runs_as_plain_python() -> None:
     """The compiled part of this file again, in a process where generated source runs without Numba's JIT."""
     run = subprocess.run(

@@ -1,5 +1,7 @@
 """The array functions against NumPy: values, dtypes and shapes, with static and with symbolic sizes."""
 
+# ruff: noqa: E501  (tables of cases)
+
 from __future__ import annotations
 
 import itertools
@@ -64,7 +66,43 @@ def check(ours, theirs, *arrays, rtol=1e-6, dtype=True):
             np.testing.assert_allclose(f, e, rtol=tolerance, atol=tolerance)
 
 
-UNARY = ["abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "ceil", "cos", "cosh", "exp", "exp2", "expm1", "floor", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "logical_not", "negative", "positive", "sign", "signbit", "sin", "sinh", "sqrt", "square", "tan", "tanh", "trunc", "round"]
+UNARY = [
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logical_not",
+    "negative",
+    "positive",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "tan",
+    "tanh",
+    "trunc",
+    "round",
+]
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -83,7 +121,36 @@ def test_unary(name, dtype):
     check(getattr(ad, name), theirs, x)
 
 
-BINARY = ["add", "atan2", "copysign", "divide", "floor_divide", "hypot", "logaddexp", "maximum", "minimum", "multiply", "nextafter", "remainder", "subtract", "pow", "logical_and", "logical_or", "logical_xor", "equal", "greater", "greater_equal", "less", "less_equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"]
+BINARY = [
+    "add",
+    "atan2",
+    "copysign",
+    "divide",
+    "floor_divide",
+    "hypot",
+    "logaddexp",
+    "maximum",
+    "minimum",
+    "multiply",
+    "nextafter",
+    "remainder",
+    "subtract",
+    "pow",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "not_equal",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+]
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -527,7 +594,22 @@ def test_special_against_scipy():
 
     x, y = np.abs(real(10)) / 8 + 0.05, np.abs(real(10)) + 0.1
     x[0] = 0
-    for name in ["erf", "erfc", "gammaln", "digamma", "psi", "expit", "log_expit", "logit", "ndtr", "entr", "expm1", "cbrt", "exp2", "log1p"]:
+    for name in [
+        "erf",
+        "erfc",
+        "gammaln",
+        "digamma",
+        "psi",
+        "expit",
+        "log_expit",
+        "logit",
+        "ndtr",
+        "entr",
+        "expm1",
+        "cbrt",
+        "exp2",
+        "log1p",
+    ]:
         check(getattr(ad.special, name), getattr(sc, name), x[1:] if name in ("gammaln", "digamma", "psi") else x)
     for name in ["xlogy", "xlog1py", "rel_entr", "betaln"]:
         check(

@@ -2,8 +2,8 @@
 
 >>> import staticad as ad
 >>> x = ad.input("x", ("n", 5))
->>> x[1:, ::-2]
-Tensor(f64[max(n - 1, 0), 3])
+>>> x[:, ::-2]
+Tensor(f64[n, 3])
 >>> x[[0, 1, 1], 2]
 Tensor(f64[3])
 >>> x.at[0].set(1.0)
@@ -334,7 +334,8 @@ class Update:
         elif combine:
             found = combine(Tensor(target), Tensor(found)).node
         found = found if found.shape == s.size else views.reshape(found, shape=s.size)
-        return wrap(found if s.whole else primitive.update_slice(base, found, start=s.start, step=s.step))
+        out = found if s.whole else primitive.update_slice(base, found, start=s.start, step=s.step)
+        return wrap(assume(out, self.x.shape))
 
     def _values(self, what: str, values: ArrayLike, s: Selection, shape: Shape) -> Node:
         """``values`` in the dtype of ``x`` and the shape of the elements, new axes taken out again."""

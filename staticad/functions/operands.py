@@ -35,7 +35,7 @@ def constant_array(x: ArrayLike, name: str | None = None) -> Array:
 
 
 def constant_node(x: ArrayLike, dtype: np.dtype[Any] | None = None, name: str | None = None) -> Node:
-    """``x``, no tensor, as a node: a `full` where it has no axes, else a read-only copy."""
+    """``x``, no tensor, as a node: a `full` where it has no axes, else a private copy."""
     if is_scalar(x):
         return scalar_node(x, dtype or weak_dtype(x), ())
     found = constant_array(x)
@@ -43,7 +43,6 @@ def constant_node(x: ArrayLike, dtype: np.dtype[Any] | None = None, name: str | 
         found = found.astype(dtype)
     if found.ndim == 0:
         return creation.full(value=found.item(), shape=(), dtype=found.dtype)
-    found.flags.writeable = False
     return sources.data(storage=sources.Storage(found, name, True))
 
 

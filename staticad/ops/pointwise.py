@@ -64,7 +64,7 @@ FLOATS   = (np.dtype("float32"), np.dtype("float64"))
 INTEGERS = tuple(np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 BOOLEAN  = np.dtype("bool")
 
-PLAIN    = (-2.5, -1.25, -0.4, 0.3, 0.75, 1.5, 3.0)
+PLAIN    = (-2.6, -1.25, -0.4, 0.3, 0.75, 1.6, 2.9)  # and neither integers nor halves, where rounding jumps
 POSITIVE = (0.05, 0.3, 0.75, 1.5, 3.0, 40.0)
 SPECIAL  = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.5, -7.0, 1e-40, 1e30, -1e30)
 # fmt: on

@@ -59,10 +59,9 @@ def _digamma(x: Array) -> Array:
 
 
 def _polygamma(x: Array, *, n: int) -> Array:
-    from scipy.special import polygamma as meaning
+    from scipy.special import polygamma as meaning  # pyright: ignore[reportUnknownVariableType]
 
-    out: Array = meaning(n, x)
-    return out.astype(x.dtype)  # SciPy answers in float64 whatever it is asked in
+    return np.asarray(meaning(n, x), x.dtype)  # SciPy answers in float64 whatever it is asked in
 
 
 def _polygamma_type(x: ArrayType, *, n: int) -> ArrayType:

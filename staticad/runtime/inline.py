@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils, config
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import from_dtype
 
@@ -45,7 +45,8 @@ def inline(target: Target, native: Native) -> Any:
     Inputs may have any layout; those that are not C-contiguous are copied. A 0-d input may be a number. Outputs are
     C-contiguous arrays, distinct from all else. A wrong dtype or rank is a Numba ``TypingError``; wrong sizes and
     overlaps raise `ShapeError`, indices found out of range `IndexOutOfRange`. A caller compiled with ``cache=True`` is
-    not cached (Numba warns), since the addresses of parameters are part of the code; where there are none, it is.
+    not cached (Numba warns): the addresses of parameters are part of its code, and Numba could not see that the program
+    became another one.
     """
     if config.DISABLE_JIT:
         return plain(target)
@@ -72,12 +73,12 @@ def plain(target: Target) -> Callable[..., None]:
 def text(target: Target) -> tuple[str, dict[str, Any]]:
     """The source of the function, and what it takes from outside."""
     names = Names()
-    for name in ("call", "empty", "uint8", "stack", "skip", "ShapeError", "IndexOutOfRange", "raw", "size"):
+    for name in ("call", "uncached", "empty", "uint8", "stack", "skip", "ShapeError", "IndexOutOfRange", "raw", "size"):
         names.used.add(name)
     inputs = [names.claim(name) for name, _ in target.inputs]
     outputs = [names.claim("out") for _ in target.outputs]
-    scope: dict[str, Any] = {"ShapeError": ShapeError, "IndexOutOfRange": IndexOutOfRange}
-    lines: list[str] = []
+    scope: dict[str, Any] = {"ShapeError": ShapeError, "IndexOutOfRange": IndexOutOfRange, "uncached": uncached}
+    lines = ["uncached()"]
     given: list[str] = []
     for argument, (name, t) in zip(inputs, target.inputs, strict=True):
         given.append(names.claim(f"{argument}_c"))
@@ -168,39 +169,43 @@ def native_type(t: ArrayType) -> Any:
 
 
 def fitted(t: ArrayType, what: str) -> Any:
-    """A function for compiled code that turns an input into the type that the program takes."""
+    """A function for compiled code that gives an input in the type that the program takes.
+
+    Without a copy it is a view without owner, valid while the caller holds the input."""
     kind = native_type(t)
-    dtype = t.dtype
 
-    def fit(x):
-        raise NotImplementedError
+    def copied(x):
+        if is_contiguous(x):
+            return view(x)
+        y = np.empty(x.shape, x.dtype)
+        y[...] = x
+        return y
 
-    @overload(fit)
-    def typing(x):
-        x = types.unliteral(x)
-        if kind.ndim == 0 and isinstance(x, types.Number | types.Boolean) and weakly(x, kind.dtype):
-            return lambda x: scalar(x, dtype)
-        if not isinstance(x, types.Array) or (x.dtype, x.ndim) != (kind.dtype, kind.ndim):
-            raise TypingError(f"{what} takes {t} ({kind}), got {x}")
-        if x.layout == "C" and x.aligned:
-            return lambda x: view(x)
+    @intrinsic
+    def fit(typingctx: Any, x: Any) -> Any:
+        given = types.unliteral(x)
+        number = kind.ndim == 0 and is_weaker(given, kind.dtype)
+        if not number and not (isinstance(x, types.Array) and (x.dtype, x.ndim) == (kind.dtype, kind.ndim)):
+            raise TypingError(f"{what} takes {t} ({kind}), got {given}")
 
-        def copied(x):
-            if is_contiguous(x):
-                return view(x)
-            y = np.empty(x.shape, dtype)
-            y[...] = x
-            return y
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            if number:
+                place = cgutils.alloca_once(builder, context.get_data_type(kind.dtype))
+                context.pack_value(builder, kind.dtype, args[0], place)
+                return contiguous(context, builder, kind, place, [])
+            if x.layout == "C" and x.aligned:
+                return unowned(context, builder, x, args[0])
+            return context.compile_internal(builder, copied, signature, args)
 
-        return copied
+        return kind(kind.dtype if number else x), codegen
 
     return fit
 
 
-def weakly(given: Any, wanted: Any) -> bool:
+def is_weaker(given: Any, wanted: Any) -> bool:
     """Whether a number may stand for an array element: its kind allows it, as for Python's numbers."""
-    kinds = [next(k for k, base in enumerate(KINDS) if isinstance(x, base)) if isinstance(x, KINDS) else 3 for x in (given, wanted)]
-    return kinds[0] <= kinds[1] < 3
+    ranks = [next((k for k, base in enumerate(KINDS) if isinstance(x, base)), len(KINDS)) for x in (given, wanted)]
+    return ranks[0] <= ranks[1] < len(KINDS)
 
 
 KINDS = (types.Boolean, types.Integer, types.Float)
@@ -210,28 +215,32 @@ def written(t: ArrayType, what: str) -> Any:
     """A function for compiled code that lets an output through if the program can write to it."""
     kind = native_type(t)
 
-    def fit(x):
-        raise NotImplementedError
-
-    @overload(fit)
-    def typing(x):
+    @intrinsic
+    def fit(typingctx: Any, x: Any) -> Any:
         if x != kind:
             raise TypingError(f"{what} must be a C-contiguous array of type {t} ({kind}), got {x}")
-        return lambda x: x
+
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            return unowned(context, builder, x, args[0])
+
+        return kind(x), codegen
 
     return fit
 
 
+def unowned(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -> Any:
+    """A contiguous array as one that may be written and that no one counts references of."""
+    array = make_array(kind)(context, builder, value)
+    shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
+    return contiguous(context, builder, types.Array(kind.dtype, kind.ndim, "C"), array.data, shape)
+
+
 @intrinsic
 def view(typingctx: Any, x: Any) -> Any:
-    """A contiguous array as one that may be written, without owner: valid while the caller holds ``x``."""
-    kind = types.Array(x.dtype, x.ndim, "C")
-
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        array = make_array(x)(context, builder, args[0])
-        return contiguous(context, builder, kind, array.data, cgutils.unpack_tuple(builder, array.shape, x.ndim))
+        return unowned(context, builder, x, args[0])
 
-    return kind(x), codegen
+    return types.Array(x.dtype, x.ndim, "C")(x), codegen
 
 
 @intrinsic
@@ -243,7 +252,7 @@ def is_contiguous(typingctx: Any, x: Any) -> Any:
         size = context.get_abi_sizeof(context.get_data_type(x.dtype))
         address = builder.ptrtoint(array.data, INTP)
         rest = builder.and_(address, ir.Constant(INTP, size - 1))
-        found = builder.icmp_unsigned("==", rest, ir.Constant(INTP, 0))
+        found: Any = builder.icmp_unsigned("==", rest, ir.Constant(INTP, 0))
         step: Any = ir.Constant(INTP, size)
         shape = cgutils.unpack_tuple(builder, array.shape, x.ndim)
         strides = cgutils.unpack_tuple(builder, array.strides, x.ndim)
@@ -253,20 +262,6 @@ def is_contiguous(typingctx: Any, x: Any) -> Any:
         return found
 
     return types.boolean(x), codegen
-
-
-@intrinsic
-def scalar(typingctx: Any, x: Any, dtype: Any) -> Any:
-    """A number as a 0-d array on the stack."""
-    element = dtype.dtype
-    kind = types.Array(element, 0, "C")
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        place = cgutils.alloca_once(builder, context.get_data_type(element))
-        context.pack_value(builder, element, args[0], place)
-        return contiguous(context, builder, kind, place, [])
-
-    return kind(element, dtype), codegen
 
 
 # memory --------------------------------------------------------------------------------------------------------------
@@ -287,6 +282,20 @@ def fixed(array: np.ndarray[Any, Any]) -> Any:
         return kind(), codegen
 
     return hidden
+
+
+@intrinsic
+def uncached(typingctx: Any) -> Any:
+    """Keeps Numba from storing the code of whoever calls this, now or through other functions, in its disk cache."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        name = "numba.dynamic.globals.staticad"  # by the beginning of this name Numba knows code of this process alone
+        if name not in builder.module.globals:
+            mark = cgutils.add_global_variable(builder.module, ir.IntType(8), name)
+            mark.linkage, mark.initializer = "weak", ir.Constant(ir.IntType(8), 0)  # kept though nothing reads it
+        return context.get_dummy_value()
+
+    return types.none(), codegen
 
 
 def stack(size: int) -> Any:

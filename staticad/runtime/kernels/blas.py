@@ -79,26 +79,26 @@ def knows(typingctx: Any, p: Any) -> Any:
 
 @kernel(unavailable)
 def gemm(
-    typingctx: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any, c: Any, ldc: Any
+    typingctx: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any
 ) -> Any:
-    """``c[m, n] = op(a)[m, k] @ op(b)[k, n]``, op transposing where ``ta``, ``tb``; c is overwritten, never read."""
+    """``c[m, n] = op(a)[m, k] @ op(b)[k, n] + beta * c``, op transposing where ``ta``, ``tb``; with beta 0, c is not read."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         if signature.args[5].dtype not in LETTERS:
             return context.get_dummy_value()
-        ta, tb, m, n, k, a, lda, b, ldb, c, ldc = args
+        ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc = args
         m, n, k, lda, ldb, ldc = (builder.trunc(value, INT) for value in (m, n, k, lda, ldb, ldc))
-        one, zero = (ir.Constant(a.type.pointee, number) for number in (1.0, 0.0))
+        one = ir.Constant(a.type.pointee, 1.0)
         call(
             context,
             builder,
             LETTERS[signature.args[5].dtype] + "gemm",
-            [flag(builder, ta), flag(builder, tb), m, n, k, one, a, lda, b, ldb, zero, c, ldc],
+            [flag(builder, ta), flag(builder, tb), m, n, k, one, a, lda, b, ldb, beta, c, ldc],
         )
         return context.get_dummy_value()
 
     size, bit = types.intp, types.boolean
-    return types.none(bit, bit, size, size, size, a, size, b, size, c, size), codegen
+    return types.none(bit, bit, size, size, size, a, size, b, size, a.dtype, c, size), codegen
 
 
 @kernel(unavailable)

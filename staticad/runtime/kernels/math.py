@@ -17,8 +17,11 @@ from numba import config, njit
 if config.DISABLE_JIT:  # the functions of `math` raise where IEEE arithmetic answers inf or nan
     from scipy.special import erf, erfc
     from scipy.special import gammaln as _lgamma
+
+    exp2, log2 = np.exp2, np.log2
 else:
     erf, erfc, _lgamma = math.erf, math.erfc, math.lgamma
+    exp2, log2 = math.exp2, math.log2  # NumPy's fail in Numba 0.68 where one function calls them in both float dtypes
 
 kernel = njit(error_model="numpy", fastmath={"contract"})
 
@@ -27,8 +30,8 @@ fabs, signbit, copysign, nextafter       = np.fabs, np.signbit, np.copysign, np.
 isinf, isfinite, maximum, minimum        = np.isinf, np.isfinite, np.maximum, np.minimum
 floor, ceil, trunc, round                = np.floor, np.ceil, np.trunc, np.rint  # noqa: A001
 sqrt, cbrt, hypot                        = np.sqrt, np.cbrt, np.hypot
-exp, exp2, expm1                         = np.exp, np.exp2, np.expm1
-log, log2, log10, log1p                  = np.log, np.log2, np.log10, np.log1p
+exp, expm1                               = np.exp, np.expm1
+log, log10, log1p                        = np.log, np.log10, np.log1p
 logaddexp                                = np.logaddexp
 sin, cos, tan                            = np.sin, np.cos, np.tan
 asin, acos, atan, atan2                  = np.arcsin, np.arccos, np.arctan, np.arctan2
@@ -193,7 +196,7 @@ def _digamma(x):
 @kernel
 def digamma(x):
     """The derivative of `lgamma`; -inf at 0, inf at -0, nan at the other poles, as SciPy has it."""
-    return type(x)(_digamma(float(x)))
+    return type(x)(_digamma(np.float64(x)))
 
 
 @kernel
@@ -239,4 +242,4 @@ def _polygamma(n, x):
 @kernel
 def polygamma(n, x):
     """The ``n``-th derivative of `digamma`, ``n >= 1``: ``(-1)**(n + 1) * n! * zeta(n + 1, x)``."""
-    return type(x)(_polygamma(n, float(x)))
+    return type(x)(_polygamma(n, np.float64(x)))

@@ -100,41 +100,86 @@ def flat(typingctx: Any, x: Any) -> Any:
     return kind(x), codegen
 
 
-def share_bytes(a: Any, b: Any) -> bool:
-    """Whether the ranges of addresses that two arrays span have a byte in common."""
-    return np.may_share_memory(a, b)
+PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow with the square of the arrays
 
 
-def extent(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """First byte, byte after the last, and whether there is none, of an array."""
-    array = make_array(kind)(context, builder, value)
-    zero, one = ir.Constant(INTP, 0), ir.Constant(INTP, 1)
-    low = builder.ptrtoint(array.data, INTP)
-    high = builder.add(low, array.itemsize)
-    empty: Any = ir.Constant(ir.IntType(1), 0)
-    shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
-    strides = cgutils.unpack_tuple(builder, array.strides, kind.ndim)
-    for size, stride in zip(shape, strides, strict=True):
-        reach = builder.mul(builder.sub(size, one), stride)
-        backward = builder.icmp_signed("<", stride, zero)
-        low = builder.add(low, builder.select(backward, reach, zero))
-        high = builder.add(high, builder.select(backward, zero, reach))
-        empty = builder.or_(empty, builder.icmp_signed("==", size, zero))
-    return low, high, empty
+def share_memory(given: int, updated: int, read: int, *arrays: Any) -> bool:
+    """Whether memory that is written overlaps an array that a caller chose.
+
+    ``arrays`` are C-contiguous: ``given`` ones from the caller, ``updated`` and ``read`` ones that the program holds, and
+    the rest, outputs. Outputs are compared with all others, updated ones with given ones.
+    """
+    pairs = [(j, i) for j in range(given + updated + read, len(arrays)) for i in range(j)]
+    pairs += [(j, i) for j in range(given, given + updated) for i in range(given)]
+    return any(np.may_share_memory(arrays[i], arrays[j]) for j, i in pairs)
 
 
-@kernel(share_bytes)
-def overlap(typingctx: Any, a: Any, b: Any) -> Any:
-    if not isinstance(a, types.Array) or not isinstance(b, types.Array):
+@kernel(share_memory)
+def clash(typingctx: Any, given: Any, updated: Any, read: Any, *arrays: Any) -> Any:
+    counts = (given, updated, read)
+    if not all(isinstance(count, types.IntegerLiteral) for count in counts):
         return None
+    first, second, third = (count.literal_value for count in counts)
+    held, count = first + second + third, len(arrays)
+    ranges = [(range(held, count), None), (range(first, first + second), first)]
+    pairs = [(j, i) for js, end in ranges for j in js for i in range(j if end is None else end)]
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        low_a, high_a, empty_a = extent(context, builder, a, args[0])
-        low_b, high_b, empty_b = extent(context, builder, b, args[1])
-        apart = builder.or_(builder.icmp_unsigned("<=", high_a, low_b), builder.icmp_unsigned("<=", high_b, low_a))
-        return builder.not_(builder.or_(apart, builder.or_(empty_a, empty_b)))
+        values = cgutils.unpack_tuple(builder, args[3], count)
+        spans = [span(context, builder, kind, value) for kind, value in zip(arrays, values, strict=True)]
+        found: Any = ir.Constant(ir.IntType(1), 0)
+        if len(pairs) <= PAIRS:
+            for j, i in pairs:
+                found = builder.or_(found, meet(builder, *spans[j], *spans[i]))
+            return found
+        lows, highs = (cgutils.alloca_once(builder, INTP, count) for _ in range(2))
+        for k, (low, high) in enumerate(spans):
+            builder.store(low, builder.gep(lows, [ir.Constant(INTP, k)]))
+            builder.store(high, builder.gep(highs, [ir.Constant(INTP, k)]))
+        for js, end in ranges:
+            numbers = [ir.Constant(INTP, number) for number in (js.start, js.stop, held + count if end is None else end)]
+            found = builder.or_(found, builder.call(any_meet(builder.module), [lows, highs, *numbers]))
+        return found
 
-    return types.boolean(a, b), codegen
+    return types.boolean(*counts, types.StarArgTuple(arrays)), codegen
+
+
+def meet(builder: ir.IRBuilder, low: ir.Value, high: ir.Value, other_low: ir.Value, other_high: ir.Value) -> ir.Value:
+    below = builder.icmp_unsigned("<", low, other_high)
+    return builder.and_(below, builder.icmp_unsigned("<", other_low, high))
+
+
+def any_meet(module: ir.Module) -> ir.Function:
+    """The function ``(lows, highs, start, stop, end)``: whether span j of ``start..stop`` meets one before it and ``end``.
+
+    Never inlined, so that loops of known length over pairs are not unrolled."""
+    name = "staticad_any_meet"
+    if name in module.globals:
+        return module.globals[name]
+    pointer = INTP.as_pointer()
+    function = ir.Function(module, ir.FunctionType(ir.IntType(1), [pointer, pointer, INTP, INTP, INTP]), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    lows, highs, start, stop, end = function.args
+    flag = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(1), 0))
+    with cgutils.for_range(builder, stop, start=start) as j:
+        low, high = (builder.load(builder.gep(place, [j.index])) for place in (lows, highs))
+        last = builder.select(builder.icmp_signed("<", j.index, end), j.index, end)
+        with cgutils.for_range(builder, last) as i:
+            other = [builder.load(builder.gep(place, [i.index])) for place in (lows, highs)]
+            builder.store(builder.or_(builder.load(flag), meet(builder, low, high, *other)), flag)
+    builder.ret(builder.load(flag))
+    return function
+
+
+def span(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The address of a contiguous array, the highest there is where it has no element, and the one after its end."""
+    array = make_array(kind)(context, builder, value)
+    address = builder.ptrtoint(array.data, INTP)
+    end = builder.add(address, builder.mul(array.nitems, array.itemsize))
+    empty = builder.icmp_signed("==", array.nitems, ir.Constant(INTP, 0))
+    return builder.select(empty, ir.Constant(INTP, -1), address), end
 
 
 def wrap(k: Any, n: Any) -> Any:

@@ -29,12 +29,13 @@ INT_MAX = 2**31 - 1  # of BLAS
 
 def einsum(
     x: Any, y: Any, out: Any, x0: int, y0: int, o0: int, nb: int, nm: int, nn: int, nk: int,
-    xb: int, xm: int, xk: int, yb: int, yk: int, yn: int, ob: int, om: int, on: int,
+    xb: int, xm: int, xk: int, yb: int, yk: int, yn: int, ob: int, om: int, on: int, more: bool = False,
 ) -> None:  # fmt: skip
     """``out[b, i, j] = sum_k x[b, i, k] * y[b, k, j]`` over the flat memory of three C-contiguous arrays of one dtype.
 
     Element (b, i, k) of x stands at ``x0 + b*xb + i*xm + k*xk`` of its memory, and so on. Nothing is checked; out must
-    not overlap the operands; it is overwritten, with zeros where ``nk == 0``. Sums of bool are "or".
+    not overlap the operands; it is overwritten, with zeros where ``nk == 0``, or added to with ``more``. Sums of bool
+    are "or".
     """
 
     def view(array: Any, start: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> Any:
@@ -44,21 +45,22 @@ def einsum(
         return np.lib.stride_tricks.as_strided(array.reshape(-1)[start:], shape, strides)
 
     left, right = view(x, x0, (nb, nm, nk), (xb, xm, xk)), view(y, y0, (nb, nk, nn), (yb, yk, yn))
-    view(out, o0, (nb, nm, nn), (ob, om, on))[...] = np.matmul(left, right)
+    to = view(out, o0, (nb, nm, nn), (ob, om, on))
+    to[...] = np.matmul(left, right) + to if more else np.matmul(left, right)
 
 
 @kernel(einsum)
 def loops(
     typingctx: Any, x: Any, y: Any, out: Any, nm: Any, nn: Any, nk: Any,
-    xm: Any, xk: Any, yk: Any, yn: Any, om: Any, on: Any,
+    xm: Any, xk: Any, yk: Any, yn: Any, om: Any, on: Any, more: Any,
 ) -> Any:  # fmt: skip
-    """``out[i, j] = sum_k x[i, k] y[k, j]``, with an innermost loop over unit strides where there are any.
+    """``out[i, j] = sum_k x[i, k] y[k, j]`` (``+=`` with ``more``), with an innermost loop over unit strides where there are any.
 
     Written as LLVM because Numba's front end takes most of a second to get through the same loops."""
     element = x.dtype
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        x, y, out, nm, nn, nk, xm, xk, yk, yn, om, on = args
+        x, y, out, nm, nn, nk, xm, xk, yk, yn, om, on, more = args
         one, four, zero = ir.Constant(nm.type, 1), ir.Constant(nm.type, 4), context.get_constant(element, 0)
 
         def at(base: ir.Value, *terms: tuple[ir.Value, ir.Value]) -> ir.Value:
@@ -84,7 +86,7 @@ def loops(
         def by_rows() -> None:  # rows of y, scaled, are added to a row of out, four at a time
             with cgutils.for_range(builder, nm) as i:
                 row, to = at(x, (i.index, xm)), at(out, (i.index, om))
-                with cgutils.for_range(builder, nn) as j:
+                with builder.if_then(builder.not_(more)), cgutils.for_range(builder, nn) as j:
                     context.pack_value(builder, element, zero, at(to, (j.index, one)))
                 blocks = builder.sdiv(nk, four)
                 with cgutils.for_range(builder, blocks) as block:
@@ -96,12 +98,15 @@ def loops(
         def by_dots(xk: ir.Value, yk: ir.Value) -> None:
             acc = cgutils.alloca_once(builder, zero.type)
             with cgutils.for_range(builder, nm) as i, cgutils.for_range(builder, nn) as j:
+                place = at(out, (i.index, om), (j.index, on))
                 builder.store(zero, acc)
+                with builder.if_then(more):
+                    builder.store(load(place), acc)
                 row, column = at(x, (i.index, xm)), at(y, (j.index, yn))
                 with cgutils.for_range(builder, nk) as k:
                     a, b = load(at(row, (k.index, xk))), load(at(column, (k.index, yk)))
                     builder.store(step(builder.load(acc), a, b), acc)
-                context.pack_value(builder, element, builder.load(acc), at(out, (i.index, om), (j.index, on)))
+                context.pack_value(builder, element, builder.load(acc), place)
 
         def equal(*values: ir.Value) -> ir.Value:
             both = [builder.icmp_signed("==", value, one) for value in values]
@@ -117,12 +122,12 @@ def loops(
                     by_dots(xk, yk)
         return context.get_dummy_value()
 
-    return types.none(x, x, x, *[types.intp] * 9), codegen
+    return types.none(x, x, x, *[types.intp] * 9, types.boolean), codegen
 
 
 def products(
-    x: Any, y: Any, out: Any, zero: Any, nb: int, nm: int, nn: int, nk: int,
-    xb: int, xm: int, xk: int, yb: int, yk: int, yn: int, ob: int, om: int, on: int,
+    x: Any, y: Any, out: Any, zero: Any, one: Any, nb: int, nm: int, nn: int, nk: int,
+    xb: int, xm: int, xk: int, yb: int, yk: int, yn: int, ob: int, om: int, on: int, more: bool,
 ) -> None:  # fmt: skip
     if nn == 1 or (nm != 1 and on != 1):  # out' = y' x': put the unit stride of out, or its only axis, last
         x, y, nm, nn, om, on = y, x, nn, nm, on, om
@@ -143,12 +148,13 @@ def products(
     for b in range(nb):
         left, right, to = advance(x, b * xb), advance(y, b * yb), advance(out, b * ob)
         if not fits:
-            loops(left, right, to, nm, nn, nk, xm, xk, yk, yn, om, on)
+            loops(left, right, to, nm, nn, nk, xm, xk, yk, yn, om, on, more)
         elif nm > 1:
-            gemm(not rows_y, not rows_x, nn, nm, nk, right, ldy, left, ldx, to, om)
+            gemm(not rows_y, not rows_x, nn, nm, nk, right, ldy, left, ldx, one if more else zero, to, om)
         else:
-            for j in range(nn):  # adding to zeros: some BLAS spread a NaN of the old y even where its factor is 0
-                store(to, j * on, zero)
+            if not more:
+                for j in range(nn):  # adding to zeros: some BLAS spread a NaN of the old y even where its factor is 0
+                    store(to, j * on, zero)
             gemv(not rows_y, nn if rows_y else nk, nk if rows_y else nn, right, ldy, left, xk, to, on)
 
 
@@ -158,7 +164,7 @@ PRODUCTS = Shared(products)
 @kernel(einsum)
 def contract(
     typingctx: Any, x: Any, y: Any, out: Any, x0: Any, y0: Any, o0: Any, nb: Any, nm: Any, nn: Any, nk: Any,
-    xb: Any, xm: Any, xk: Any, yb: Any, yk: Any, yn: Any, ob: Any, om: Any, on: Any,
+    xb: Any, xm: Any, xk: Any, yb: Any, yk: Any, yn: Any, ob: Any, om: Any, on: Any, more: Any = False,
 ) -> Any:  # fmt: skip
     arrays = (x, y, out)
     if any(not isinstance(kind, types.Array) or kind.layout != "C" or kind.dtype != x.dtype for kind in arrays):
@@ -170,8 +176,9 @@ def contract(
             for kind, value, offset in zip(arrays, args[:3], args[3:6], strict=True)
         ]
         pointer = types.CPointer(x.dtype)
-        kinds = (pointer, pointer, pointer, x.dtype, *[types.intp] * 13)
-        PRODUCTS.call(context, builder, kinds, [*starts, context.get_constant(x.dtype, 0), *args[6:]])
+        kinds = (pointer, pointer, pointer, x.dtype, x.dtype, *[types.intp] * 13, types.boolean)
+        numbers = [context.get_constant(x.dtype, number) for number in (0, 1)]
+        PRODUCTS.call(context, builder, kinds, [*starts, *numbers, *args[6:]])
         return context.get_dummy_value()
 
-    return types.none(x, y, out, *[types.intp] * 16), codegen
+    return types.none(x, y, out, *[types.intp] * 16, types.boolean), codegen

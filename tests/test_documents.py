@@ -1,0 +1,69 @@
+"""What the README shows runs as it stands, and so does every example."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def test_readme_snippets(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = README.read_text()
+    snippets = list(re.finditer(r"```python\n(.*?)```", text, re.DOTALL))
+    assert len(snippets) >= 5
+    names: dict[str, object] = {}
+    for snippet in snippets:
+        # Line numbers of a failure are the README's.
+        code = "\n" * text.count("\n", 0, snippet.start(1)) + snippet[1]
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(code, str(README), "exec"), names)
+
+
+def run(example: str, out: Path, *options: str) -> str:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("tqdm")
+    command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), "--out", str(out), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return ran.stdout
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_digits(tmp_path: Path) -> None:
+    printed = run("digits", tmp_path)
+    found = re.search(r"test accuracy (\d+\.\d+)%", printed)
+    assert found, printed
+    assert float(found[1]) >= 97.0
+    assert is_png(tmp_path / "digits_loss.png")
+    assert is_png(tmp_path / "digits_confusion.png")
+
+
+def test_hmc(tmp_path: Path) -> None:
+    printed = run("hmc", tmp_path, "--draws", "300")
+    assert "a log-density with its gradient takes" in printed
+    found = re.search(r"right for (\d+\.\d+)% of the tumours", printed)
+    assert found, printed
+    assert float(found[1]) >= 97.0
+    assert is_png(tmp_path / "hmc_posterior.png")
+
+
+def test_autograd_tour(tmp_path: Path) -> None:
+    printed = run("autograd_tour", tmp_path)
+    assert "dc/da = 3.0  dc/db = None" in printed
+    assert "dd/dc = 12.0  a.grad = None" in printed
+    assert "after 2 backward calls: x.grad = [ 4.  8. 12.]" in printed
+    pictures = {path.stem for path in tmp_path.iterdir()}
+    assert pictures == {"product_of_scalars", "chain_of_vectors", "leaf_in_the_middle", "accumulation"}

@@ -1,0 +1,283 @@
+"""The scalar kernels against mpmath (accuracy, in units in the last place), NumPy and SciPy (special values).
+
+Accuracy is asked of native code only: with ``NUMBA_DISABLE_JIT=1`` the elementary kernels are NumPy's own functions.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+from numba import njit
+
+import staticad.runtime.kernels.math as m
+
+RNG = np.random.default_rng(0)
+FLOATS = (np.float32, np.float64)
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.5, -7.25, 1e-40, 1e-5, 1e30, -1e30]
+
+
+@cache
+def loop(function: Any, operands: int) -> Any:
+    names = [f"x{k}" for k in range(operands)]
+    source = (
+        f"def loop(out, {', '.join(names)}):\n"
+        f"    for i in range(out.size):\n"
+        f"        out[i] = function({', '.join(x + '[i]' for x in names)})\n"
+    )
+    scope: dict[str, Any] = {"function": function}
+    exec(source, scope)
+    return njit(error_model="numpy")(scope["loop"])
+
+
+def over(function: Any, *columns: Any) -> Any:
+    """``function`` over arrays of equal length, one at a time, natively; the result has the last one's dtype."""
+    out = np.empty(columns[-1].size, columns[-1].dtype)
+    with np.errstate(all="ignore"):
+        loop(function, len(columns))(out, *columns)
+    return out
+
+
+def ulps(out: Any, exact: list[Any]) -> Any:
+    """How far each element lies from the exact value, in units in the last place of the dtype there."""
+    limits = np.finfo(out.dtype)
+    errors: list[float] = []
+    for got, want in zip(out, exact, strict=True):
+        if not np.isfinite(got) or not mpmath.isfinite(want):
+            same = got == np.array(float(want)).astype(out.dtype)
+            errors.append(0.0 if same else np.inf)
+            continue
+        exponent = max(mpmath.frexp(want)[1] - 1 if want else limits.minexp, limits.minexp)
+        errors.append(float(abs(mpmath.mpf(float(got)) - want) / mpmath.ldexp(1, exponent - limits.nmant)))
+    return np.array(errors)
+
+
+def points(low: float, high: float, dtype: Any, count: int = 400) -> Any:
+    """An even grid, random points between, and points that crowd around zero, all within the bounds."""
+    tiny = np.concatenate([10.0 ** RNG.uniform(-30, 0, 60), -(10.0 ** RNG.uniform(-30, 0, 60))])
+    x = np.concatenate([np.linspace(low, high, count), RNG.uniform(low, high, count), tiny])
+    return np.unique(x[(x >= low) & (x <= high)].astype(dtype))
+
+
+def exact_sigmoid(x: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def exact_softplus(x: Any) -> Any:
+    return mpmath.log1p(mpmath.exp(x))
+
+
+def exact_lgamma(x: Any) -> Any:
+    return mpmath.log(abs(mpmath.gamma(x)))
+
+
+# fmt: off
+# name: (exact function, bounds of the arguments, and of the error in ulp in float32 and in float64)
+ACCURACY: dict[str, tuple[Callable[[Any], Any], tuple[float, float], tuple[float, float]]] = {
+    "exp":      (mpmath.exp,      (-80, 80),    (1.0, 1.0)),
+    "exp2":     (lambda x: mpmath.mpf(2) ** x, (-120, 120), (1.0, 1.0)),
+    "expm1":    (mpmath.expm1,    (-20, 80),    (1.5, 1.5)),
+    "log":      (mpmath.log,      (1e-30, 50),  (1.0, 1.0)),
+    "log2":     (lambda x: mpmath.log(x, 2), (1e-30, 50), (1.0, 1.0)),
+    "log10":    (mpmath.log10,    (1e-30, 50),  (2.0, 2.0)),
+    "log1p":    (mpmath.log1p,    (-0.99, 50),  (1.5, 1.5)),
+    "sin":      (mpmath.sin,      (-100, 100),  (1.0, 1.0)),
+    "cos":      (mpmath.cos,      (-100, 100),  (1.0, 1.0)),
+    "tan":      (mpmath.tan,      (-100, 100),  (1.0, 1.0)),
+    "asin":     (mpmath.asin,     (-1, 1),      (1.0, 1.0)),
+    "acos":     (mpmath.acos,     (-1, 1),      (1.0, 1.0)),
+    "atan":     (mpmath.atan,     (-50, 50),    (1.0, 1.0)),
+    "sinh":     (mpmath.sinh,     (-50, 50),    (2.0, 2.0)),
+    "cosh":     (mpmath.cosh,     (-50, 50),    (2.0, 2.0)),
+    "tanh":     (mpmath.tanh,     (-30, 30),    (2.5, 2.5)),
+    "asinh":    (mpmath.asinh,    (-50, 50),    (2.0, 2.0)),
+    "acosh":    (mpmath.acosh,    (1, 50),      (2.0, 2.0)),
+    "atanh":    (mpmath.atanh,    (-0.999, 0.999), (2.0, 2.0)),
+    "sqrt":     (mpmath.sqrt,     (0, 50),      (0.5, 0.5)),
+    "cbrt":     (lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)), (-50, 50), (1.0, 3.5)),
+    "sigmoid":  (exact_sigmoid,   (-80, 80),    (2.0, 2.0)),
+    "softplus": (exact_softplus,  (-80, 80),    (1.5, 1.5)),
+    "erf":      (mpmath.erf,      (-6, 6),      (1.0, 1.0)),
+    "erfc":     (mpmath.erfc,     (-6, 8),      (3.0, 3.0)),
+    "lgamma":   (exact_lgamma,    (3, 100),     (2.5, 2.5)),
+    "digamma":  (mpmath.digamma,  (1e-30, 100), (0.51, 6.0)),
+}
+# fmt: on
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="NumPy's own functions then")
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ACCURACY)
+def test_accuracy(name: str, dtype: Any) -> None:
+    exact, (low, high), bounds = ACCURACY[name]
+    x = points(low, high, dtype)
+    with mpmath.workdps(60):
+        error = ulps(over(getattr(m, name), x), [exact(mpmath.mpf(float(v))) for v in x])
+    worst = int(error.argmax())
+    assert error[worst] <= bounds[FLOATS.index(dtype)], f"{name}({x[worst]!r}) is off by {error[worst]:.2f} ulp"
+
+
+# Where a function crosses zero its relative error means little; the error is small beside the terms it is made of.
+# fmt: off
+NEAR_ROOTS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[float, float]]] = {
+    "lgamma":  (exact_lgamma,   lambda x: 1 + abs(mpmath.log(abs(x - mpmath.nint(x)))), (-40.3, 3)),
+    "digamma": (mpmath.digamma, lambda x: 3 + 1 / abs(x - mpmath.nint(x)) ** 2,       (-40.3, 3)),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", NEAR_ROOTS)
+def test_accuracy_near_roots(name: str, dtype: Any) -> None:
+    exact, size, (low, high) = NEAR_ROOTS[name]
+    x = points(low, high, dtype)
+    x = x[(np.abs(x - np.rint(x)) > 1e-3) | (x > 0)]
+    for v, got in zip(x, over(getattr(m, name), x), strict=True):
+        at = mpmath.mpf(float(v))
+        want = exact(at)
+        unit = float(np.finfo(dtype).eps) * max(size(at) if v < 0 else 1, abs(want))
+        assert abs(mpmath.mpf(float(got)) - want) <= 4 * unit, f"{name}({v!r}) = {got!r}, exactly {want}"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 12])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_polygamma(n: int, dtype: Any) -> None:
+    x = np.array([1e-3, 0.1, 0.5, 1.0, 1.4616, 2.0, 7.7, 13.0, 50.0, 1e4, -0.25, -0.75, -3.125, -20.4, -1000.75], dtype)
+    out = over(m.polygamma, np.full(x.size, n), x)
+    unit, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).smallest_subnormal)
+    for v, got in zip(x, out, strict=True):
+        want = mpmath.polygamma(n, mpmath.mpf(float(v)))
+        if abs(want) > float(np.finfo(dtype).max):
+            assert got == np.inf * float(mpmath.sign(want))
+            continue
+        size = abs(want) if v > 0 else max(abs(want), mpmath.factorial(n) / abs(v - np.rint(v)) ** (n + 1))
+        assert abs(mpmath.mpf(float(got)) - want) <= (8 + 2 * n) * unit * size + tiny, (v, got, want)
+
+
+def test_polygamma_of_high_order_does_not_overflow_on_the_way() -> None:
+    x = np.array([60.0, 200.0, 1000.0])
+    want = [float(mpmath.polygamma(150, v)) for v in x]
+    np.testing.assert_allclose(over(m.polygamma, np.full(x.size, 150), x), want, rtol=1e-12)
+
+
+# fmt: off
+UNARY: dict[str, Callable[[Any], Any]] = {
+    "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log2": np.log2, "log10": np.log10,
+    "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
+    "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh,
+    "atanh": np.arctanh, "sqrt": np.sqrt, "cbrt": np.cbrt, "fabs": np.abs, "sign": np.sign, "floor": np.floor,
+    "ceil": np.ceil, "trunc": np.trunc, "round": np.round, "isinf": np.isinf, "isfinite": np.isfinite,
+    "signbit": np.signbit, "sigmoid": scipy.special.expit, "softplus": lambda x: np.logaddexp(x, np.zeros_like(x)),
+    "erf": scipy.special.erf, "erfc": scipy.special.erfc, "digamma": scipy.special.psi,
+    "lgamma": lambda x: np.where(np.isinf(x), np.abs(x), scipy.special.gammaln(x)),
+}
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "maximum": np.maximum, "minimum": np.minimum, "hypot": np.hypot, "copysign": np.copysign, "nextafter": np.nextafter,
+    "pow": np.power, "logaddexp": np.logaddexp, "atan2": np.arctan2,
+    "floor_divide_real": np.floor_divide, "remainder_real": np.remainder,
+}
+# fmt: on
+
+
+def pairs(values: list[Any], others: list[Any], dtype: Any) -> tuple[Any, Any]:
+    x, y = np.meshgrid(np.array(values, dtype), np.array(others, dtype), indexing="ij")
+    return np.ascontiguousarray(x.ravel()), np.ascontiguousarray(y.ravel())
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", UNARY)
+def test_special_values(name: str, dtype: Any) -> None:
+    x = np.array(SPECIAL, dtype)
+    if name in ("sin", "cos", "tan"):
+        x = x[~(np.abs(x) > 1e6) | np.isinf(x)]
+    with np.errstate(all="ignore"):
+        want = UNARY[name](x)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(over(getattr(m, name), x), want.astype(dtype), rtol=16 * eps, atol=2 * eps)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", BINARY)
+def test_special_pairs(name: str, dtype: Any) -> None:
+    x, y = pairs(SPECIAL, SPECIAL, dtype)
+    with np.errstate(all="ignore"):
+        want = BINARY[name](x, y)
+    np.testing.assert_allclose(over(getattr(m, name), x, y), want, rtol=16 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["floor_divide_real", "remainder_real"])
+def test_quotients_and_remainders_are_numpys_to_the_bit(name: str, dtype: Any) -> None:
+    tenths = [k / 10 for k in range(-30, 31) if k]
+    x, y = pairs([*tenths, *RNG.uniform(-1e3, 1e3, 200)], tenths, dtype)
+    want = BINARY[name](x, y)
+    out = over(getattr(m, name), x, y)
+    np.testing.assert_array_equal(out, want)
+    np.testing.assert_array_equal(np.signbit(out), np.signbit(want))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "digamma", "lgamma", "sign", "erf"])
+def test_the_dtype_is_kept(name: str, dtype: Any) -> None:
+    function = getattr(m, name)
+    out = njit(lambda x: np.array([function(x)]))(dtype(0.75))
+    assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("name", [*UNARY, *BINARY])
+def test_both_dtypes_in_one_function(name: str) -> None:
+    function = getattr(m, name)
+    both = (lambda x, y: (function(x), function(y))) if name in UNARY else lambda x, y: (function(x, x), function(y, y))
+    with np.errstate(all="ignore"):
+        x, y = njit(error_model="numpy")(both)(np.float32(0.5), np.float64(0.5))
+    np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+# fmt: off
+INTEGER: dict[str, Callable[[Any, Any], Any]] = {
+    "floor_divide": np.floor_divide, "remainder": np.remainder, "left_shift": np.left_shift,
+    "right_shift": np.right_shift, "maximum": np.maximum, "minimum": np.minimum,
+}
+# fmt: on
+INTEGERS = [np.dtype(name) for name in ("int8", "int32", "int64", "uint8", "uint64")]
+
+
+def extremes(dtype: Any) -> list[int]:
+    bounds = np.iinfo(dtype)
+    return [0, 1, 2, 3, 7, 8, 63, 64, 100, bounds.max, *([-1, -2, -7, bounds.min] if bounds.min else [])]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@pytest.mark.parametrize("name", INTEGER)
+def test_integers(name: str, dtype: Any) -> None:
+    x, y = pairs(extremes(dtype), extremes(dtype), dtype)
+    with np.errstate(all="ignore"):
+        want = INTEGER[name](x, y)
+    np.testing.assert_array_equal(over(getattr(m, name), x, y), want)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_integer_powers_wrap(dtype: Any) -> None:
+    x, y = pairs(extremes(dtype), [0, 1, 2, 3, 5, 8, 63], dtype)
+    np.testing.assert_array_equal(over(m.integer_pow, x, y), np.power(x, y))
+    np.testing.assert_array_equal(over(m.sign, x), np.sign(x))
+
+
+def test_negative_integer_powers_are_an_error() -> None:
+    with pytest.raises(ValueError, match="negative integer powers"):
+        over(m.integer_pow, np.array([2]), np.array([-1]))
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="this is the run without JIT")
+def test_without_jit() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
