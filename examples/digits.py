@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 import staticad as ad
 
-
 PIXELS, HIDDEN, CLASSES = 64, 128, 10
 
 

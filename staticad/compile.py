@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from staticad.emit import Argument, Failure, Program, Text, emit
 from staticad.errors import GraphError
-from staticad.ir import Check, Graph, Node, toposort, verify
+from staticad.ir import Graph, Node, toposort, verify
 from staticad.ops import sources
 from staticad.plan import Plan, plan
 from staticad.schedule import schedule

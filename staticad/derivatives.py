@@ -9,9 +9,10 @@ from staticad.autodiff import pull, push
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.operands import as_tensor
-from staticad.ir import Node
-from staticad.nests import leaves, rebuild
-from staticad.ops import creation
+from staticad.ir import Node, toposort
+from staticad.nests import aligned, leaves, rebuild
+from staticad.ops import creation, sources
+from staticad.ops.rules import accumulate
 from staticad.tensor import ArrayLike, Tensor, wrap
 
 
@@ -44,15 +45,16 @@ def value_and_grad(y: Tensor, wrt: Any, *, strict: bool = False) -> tuple[Tensor
 def vjp(ys: Any, wrt: Any, cotangents: Any = None, *, strict: bool = False, _name: str = "vjp") -> Any:
     """Vector-Jacobian products: what cotangents of ``ys`` (a nest of tensors) are for ``wrt``, in the nest of ``wrt``.
 
-    ``cotangents`` is a nest like ``ys``; it may be left out where every one of ``ys`` is a scalar (ones).
+    ``cotangents`` is a nest like ``ys``; it, or one in it (None), may be left out where that one of ``ys`` is a scalar.
     Raises `ShapeError`, `DTypeError`, and `GraphError` if ``strict`` and nothing depends on one of ``wrt``.
     """
     outputs, targets = _tensors(_name, "output", ys), _tensors(_name, "wrt", wrt)
-    given = [None] * len(outputs) if cotangents is None else list(leaves(cotangents))
-    if len(given) != len(outputs):
-        raise ShapeError(f"{_name}: {len(given)} cotangents for {len(outputs)} outputs; give one for each")
-    seeds = [_seed(_name, "cotangent", y, g, required=True) for y, g in zip(outputs, given, strict=True)]
-    found = pull([y.node for y in outputs], [x.node for x in targets], seeds)
+    given = [None] * len(outputs) if cotangents is None else list(aligned(ys, cotangents, f"{_name}: cotangents"))
+    seeds = [_seed(_name, "cotangent", y, g) for y, g in zip(outputs, given, strict=True)]
+    nodes = [y.node for y in outputs]
+    places = _places(nodes, targets)
+    parts = iter(pull(nodes, [x for place in places for x in place], seeds))
+    found = [accumulate(g for g in [next(parts) for _ in place] if g is not None) for place in places]
     return rebuild(wrt, iter(_finish(_name, found, targets, strict)))
 
 
@@ -67,13 +69,12 @@ def jvp(ys: Any, wrt: Any, tangents: Any, *, strict: bool = False) -> Any:
     array([6., 0.])
     """
     outputs, targets = _tensors("jvp", "output", ys), _tensors("jvp", "wrt", wrt)
-    given = list(leaves(tangents))
-    if len(given) != len(targets) and len(targets) == 1:
-        given = [tangents]
-    if len(given) != len(targets):
-        raise ShapeError(f"jvp: {len(given)} tangents for {len(targets)} tensors; give one for each")
-    moves = [_seed("jvp", "tangent", x, t, required=False) for x, t in zip(targets, given, strict=True)]
-    found = push([y.node for y in outputs], [x.node for x in targets], moves)
+    given = aligned(wrt, tangents, "jvp: tangents")
+    moves = [_seed("jvp", "tangent", x, t) for x, t in zip(targets, given, strict=True)]
+    nodes = [y.node for y in outputs]
+    places = _places(nodes, targets)
+    moving = [t for t, place in zip(moves, places, strict=True) for _ in place]
+    found = push(nodes, [x for place in places for x in place], moving)
     return rebuild(ys, iter(_finish("jvp", found, outputs, strict)))
 
 
@@ -87,11 +88,21 @@ def _tensors(name: str, what: str, nest: Any) -> list[Tensor]:
     return found
 
 
-def _seed(name: str, what: str, t: Tensor, g: ArrayLike | None, *, required: bool) -> Node:
+def _places(outputs: Sequence[Node], tensors: Sequence[Tensor]) -> list[list[Node]]:
+    """The nodes that stand for each tensor in a graph: itself, and itself made a leaf, before or after it was used."""
+    made_leaf: dict[Node, list[Node]] = {}
+    for node in toposort(outputs):
+        if node.op is sources.leaf:
+            made_leaf.setdefault(node.args[0], []).append(node)
+    bare = [t.node.args[0] if t.node.op is sources.leaf else t.node for t in tensors]
+    return [[x, *made_leaf.get(x, ())] for x in bare]
+
+
+def _seed(name: str, what: str, t: Tensor, g: ArrayLike | None) -> Node:
     if g is None:
-        if t.shape != () and required:
+        if t.size != 1:
             raise GraphError(
-                f"{name}: {t!r} is not a scalar and needs a cotangent of its shape; give cotangent=..., or differentiate a "
+                f"{name}: {t!r} is not a scalar and needs a {what} of its shape; give {what}=..., or differentiate a "
                 "scalar such as its sum"
             )
         return creation.fill(t.node, 1)
@@ -99,7 +110,7 @@ def _seed(name: str, what: str, t: Tensor, g: ArrayLike | None, *, required: boo
     if found.shape != t.shape:
         raise ShapeError(f"{name}: the {what} has type {found.node.type}, but must have the shape of {t.node.type}")
     if found.dtype != t.dtype:
-        if isinstance(g, Tensor) or not can_require_grad(found.dtype) and found.dtype.kind not in "biu":
+        if isinstance(g, Tensor):
             raise DTypeError(f"{name}: the {what} has type {found.node.type}, but must have the dtype of {t.node.type}")
         return creation.astype(found.node, dtype=t.dtype)
     return found.node

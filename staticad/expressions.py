@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Mapping
@@ -80,6 +81,21 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 def is_literal(text: str) -> bool:
     return re.fullmatch(r"-?[\d.e+-]+|[fiu][1248]\(-?[\d.e+-]+\)|True|False|-?np\.(inf|nan)|[fi][48]\(-?np\.(inf|nan)\)", text) is not None
+
+
+def tidy(line: str) -> str:
+    """A line of generated code without the parentheses that it does not need.
+
+    >>> tidy("    y = (x * x) + (a - (b - c))"), tidy("if (x[(i + 1)] < (y)):  # so")
+    ('    y = x * x + (a - (b - c))', 'if x[i + 1] < y:  # so')
+    """
+    code, mark, note = line.partition("  #")
+    body = code.lstrip()
+    if not set("(*/") & set(body):
+        return line
+    opens = body.endswith(":")
+    text = ast.unparse(ast.parse(f"{body} pass" if opens else body))
+    return code[: len(code) - len(body)] + (text.split("\n")[0] if opens else text) + mark + note
 
 
 def array_code(dtype: np.dtype[Any], ndim: int) -> str:

@@ -75,6 +75,9 @@ def source_of(node: Node) -> Node:
     return node
 
 
+FLAT = (list, tuple)
+
+
 class Function:
     """A compiled function: call it with one array for each input, in order or by name.
 
@@ -92,7 +95,7 @@ class Function:
                 raise GraphError(f"{name}: outputs are tensors in tuples, lists and dicts, not {type(out).__name__}")
         self._flat: list[Tensor] = flat
         self._single = isinstance(outputs, Tensor)
-        self._is_flat = type(outputs) in (list, tuple) and all(isinstance(t, Tensor) for t in outputs)
+        self._is_flat = type(outputs) in FLAT and all(isinstance(t, Tensor) for t in outputs)
         self._names = [source_of(x.node).params["name"] for x in inputs]
         nodes = [source_of(x.node) for x in inputs]
         results = [out.node for out in flat]
@@ -100,6 +103,7 @@ class Function:
         check_closed(nodes, [*results, *replaced.values()])
         self.compiled = compile_nodes(nodes, results, replaced, name, _output_names(outputs))
         self._caller = Caller(_target(name, self.compiled, nodes, results))
+        self._fresh, self._into = self._caller.fresh, self._caller.into
         self._last = threading.local()
         self._lock = threading.Lock()
         self._records = False
@@ -118,11 +122,13 @@ class Function:
             if self._records:
                 return self._recorded(arrays, out)
             self._last.arrays = arrays
-            self._last.pullback = None
         if out is not None:
-            self._caller.into(arrays, (out,) if self._single else self._outs(out))
+            if self._single:
+                self._into(arrays, (out,))
+            else:  # a list or tuple of another length or of no arrays is refused further on
+                self._into(arrays, out if self._is_flat and type(out) in FLAT else self._outs(out))
             return out
-        found = self._caller(arrays)
+        found = self._fresh(arrays)
         if self._single:
             return found[0]
         return type(self.outputs)(found) if self._is_flat else rebuild(self.outputs, iter(found))
@@ -141,8 +147,6 @@ class Function:
         return (*arrays, *(named[k] for k in names[len(arrays) :]))
 
     def _outs(self, out: Any) -> Sequence[Any]:
-        if self._is_flat and type(out) in (list, tuple) and len(out) == len(self._flat):
-            return out
         found = list(leaves(out))
         if len(found) != len(self._flat):
             raise ShapeError(f"{self.name}: out must have {len(self._flat)} arrays in the nest of the outputs, got {len(found)}")
@@ -183,8 +187,9 @@ class Function:
         arrays = getattr(self._last, "arrays", None)
         if arrays is None:
             raise GraphError(f"{self.name}: backward before any call; call the function first")
-        if self._last.pullback is None:
+        if getattr(self._last, "recorded", None) is not arrays:
             self._last.outputs, self._last.pullback = self._forward(arrays)
+            self._last.recorded = arrays
             self._records = True
         found = self._last.pullback(self._cotangents(self._last.outputs, gradient))
         with self._lock:
@@ -193,7 +198,7 @@ class Function:
 
     def _recorded(self, arrays: tuple[Any, ...], out: Any) -> Any:
         """A call that keeps what backward needs, since this function's backward is in use."""
-        self._last.arrays = arrays
+        self._last.arrays = self._last.recorded = arrays
         outputs, self._last.pullback = self._forward(arrays)
         self._last.outputs = outputs
         if out is not None:
@@ -202,7 +207,7 @@ class Function:
             return out
         return outputs[0] if self._single else rebuild(self.outputs, iter(outputs))
 
-    def _forward(self, arrays: tuple[Any, ...]) -> tuple[list[Array], Callable[[list[Array]], list[Array]]]:
+    def _forward(self, arrays: tuple[Any, ...]) -> tuple[Sequence[Array], Callable[[list[Array]], Sequence[Array]]]:
         passes = self._passes
         found = passes.forward(arrays)
         outputs, kept = found[: len(self._flat)], found[len(self._flat) :]
@@ -337,7 +342,7 @@ def _output_names(outputs: Any, prefix: str = "out") -> list[str | None]:
 def _target(name: str, compiled: Compiled, inputs: Sequence[Node], outputs: Sequence[Node]) -> Target:
     return Target(
         name=name,
-        native=compiled.native.call,
+        native=compiled.native,
         inputs=[(x.params["name"], x.type) for x in inputs],
         hidden=[s.array for s in compiled.hidden],
         written=[s.array for s in compiled.written],

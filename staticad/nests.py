@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from staticad.errors import ShapeError
+
 
 def leaves(nest: Any) -> Iterator[Any]:
     """The leaves of a nest, depth first, dicts in their own order.
@@ -20,6 +22,37 @@ def leaves(nest: Any) -> Iterator[Any]:
             yield from leaves(value)
     else:
         yield nest
+
+
+def aligned(nest: Any, other: Any, say: str) -> Iterator[Any]:
+    """What stands in ``other`` at the places of the leaves of ``nest``, in its order; `ShapeError` where they differ in form.
+
+    >>> list(aligned({"a": 1, "b": [2]}, {"b": ["y"], "a": [3, 4]}, "names"))
+    [[3, 4], 'y']
+    """
+    if isinstance(nest, Mapping):
+        if not isinstance(other, Mapping) or set(other) != set(nest):  # pyright: ignore[reportUnknownArgumentType]
+            raise ShapeError(f"{say}: expected a dict with the keys {_keys(nest)}, got {_form(other)}")
+        for key, value in nest.items():  # pyright: ignore[reportUnknownVariableType]
+            yield from aligned(value, other[key], say)
+    elif isinstance(nest, (tuple, list)):
+        if not isinstance(other, (tuple, list)) or len(other) != len(nest):  # pyright: ignore[reportUnknownArgumentType]
+            raise ShapeError(f"{say}: expected a {_form(nest)}, got {_form(other)}")
+        for value, item in zip(nest, other, strict=True):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield from aligned(value, item, say)
+    else:
+        yield other
+
+
+def _keys(nest: Mapping[Any, Any]) -> str:
+    return ", ".join(map(repr, nest)) or "none"
+
+
+def _form(nest: Any) -> str:
+    if isinstance(nest, Mapping):
+        return f"dict with the keys {_keys(nest)}"  # pyright: ignore[reportUnknownArgumentType]
+    sized = isinstance(nest, (tuple, list))
+    return type(nest).__name__ + (f" of {len(nest)}" if sized else "")  # pyright: ignore[reportUnknownArgumentType]
 
 
 def rebuild(nest: Any, values: Iterator[Any]) -> Any:

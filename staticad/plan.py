@@ -210,7 +210,7 @@ def step_reads(storage: Storage, step: Step) -> Reads:
 def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[int, ...]:
     """The axes of a buffer that must exist at once: all but those whose coordinate is one loop's variable in every use."""
     indices = [u.index for u in uses]
-    axes = [axis for axis, size in enumerate(node.shape)]
+    axes = list(range(len(node.shape)))
     if any(index is None for index in indices):
         return tuple(axes)
     for loop in common_prefix([u.path for u in uses]):
@@ -293,11 +293,15 @@ def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
 def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
     """The most bytes that live at one time: what no layout can be smaller than."""
     work = [b for b in buffers if b.place == "work"]
-    bound: Dim = 0
+    totals: list[Dim] = []
     for position in sorted({b.first for b in work}):
         total: Dim = 0
         for b in work:
             if b.first <= position <= b.last:
                 total = add(total, aligned(b.bytes))
+        if not any(known_ge(other, total) for other in totals):
+            totals = [*(other for other in totals if not known_ge(total, other)), total]
+    bound: Dim = 0
+    for total in totals:
         bound = maximum(bound, total)
     return bound

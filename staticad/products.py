@@ -14,9 +14,9 @@ from staticad.store import Storage, linear_terms, strided
 class Product:
     """``out[b, m, n] = sum over k of x[b, m, k] * y[b, k, n]`` on flat memory, in loops over further letters.
 
-    ``loops`` and, inside of them, ``summed`` (whose products add up) map a letter to its extent. ``starts`` (of x, y and
-    out) may depend on them; ``extents`` are those of b, m, n, k; ``strides`` are (b, m, k) of x, (b, k, n) of y and
-    (b, m, n) of out, in elements.
+    ``loops`` and, inside of them, ``summed`` (whose products add up) map a letter to its extent. ``starts`` (of x, y
+    and out) may depend on them; ``extents`` are those of b, m, n, k; ``strides`` are (b, m, k) of x, (b, k, n) of y
+    and (b, m, n) of out, in elements.
     """
 
     arrays: tuple[Node, Node]
@@ -70,7 +70,9 @@ def contraction(storage: Storage, node: Node) -> Product:
     )
 
 
-def merge(letters: list[str], extent: dict[str, Dim], steps: tuple[dict[str, Dim], ...]) -> tuple[str | None, Dim, list[str]]:
+def merge(
+    letters: list[str], extent: dict[str, Dim], steps: tuple[dict[str, Dim], ...]
+) -> tuple[str | None, Dim, list[str]]:
     """One axis made of as many of ``letters`` (last ones first) as lie one after the other in every array; the rest."""
     if not letters:
         return None, 1, []

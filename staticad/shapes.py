@@ -41,6 +41,10 @@ class Binary:
     def hash(self) -> int:
         return hash((self.op, self.x, self.y))
 
+    @cached_property
+    def order(self) -> str:
+        return f"{self.op}({_order(self.x)}, {_order(self.y)})"
+
     def __hash__(self) -> int:
         return self.hash
 
@@ -84,6 +88,10 @@ class Expr:
     @cached_property
     def hash(self) -> int:
         return hash(self.key)
+
+    @cached_property
+    def order(self) -> str:
+        return " + ".join(sorted(f"{c} {[(_order(a), p) for a, p in m]}" for m, c in self.terms.items()))
 
     def __hash__(self) -> int:
         return self.hash
@@ -201,8 +209,10 @@ def _merge(x: Monomial, y: Monomial) -> Monomial:
 
 
 def _order(x: Atom | Dim) -> str:
-    """What to sort by; a dimension and a loop variable may bear one name."""
-    return render(x, lambda s: f"{s.name} {s.kind}" if isinstance(s, Symbol) else str(s))
+    """What to sort by; a dimension and a loop variable may bear one name. Kept with what is nested: each level reads it."""
+    if isinstance(x, Symbol):
+        return f"{x.name} {x.kind}"
+    return x.order if isinstance(x, (Binary, Expr)) else str(x)
 
 
 def _divide(x: Monomial, y: Monomial) -> Monomial | None:
@@ -387,7 +397,7 @@ def render(x: Dim | Atom, name: Callable[[Symbol | Element], str]) -> str:
             return f"{_wrap(a)}//{_wrap(b)}"
         return f"{x.op}({a}, {b})"
     parts: list[str] = []
-    for m, c in sorted(x.terms.items(), key=lambda item: (-len(item[0]), str([(str(a), p) for a, p in item[0]]))):
+    for m, c in sorted(x.terms.items(), key=lambda item: (-len(item[0]), [(_order(a), p) for a, p in item[0]])):
         alone = c == 1 and len(m) == 1 and m[0][1] == 1
         factors = [_factor(a, name, alone) for a, p in m for _ in range(p)]
         if abs(c) != 1 or not factors:

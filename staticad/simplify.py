@@ -1,13 +1,18 @@
-"""Algebraic rules on graphs, exact in floating point; each is proven by a test that makes it fire. Knows ops, no loops."""
+"""Algebraic rules on graphs, exact in floating point, each proven by a test that makes it fire; knows ops, no loops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from staticad.ir import Graph, Node, Op, rewrite
-from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, sources, views
-from staticad.shapes import add, known_ge, mul
+from staticad.lowering import Map
+from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, sources, transcendental, views
+from staticad.ops.table import TABLE
+from staticad.shapes import add, known_ge, mul, product
 
 Rule = Callable[[Node], Node | None]
 #: Constants folded over more rewrites than this would point to rules that undo each other.
@@ -110,23 +115,140 @@ def subtract_negative(node: Node) -> Node | None:
 NEGATIVE = frozenset({arithmetic.negative})
 
 
-def negate_constant(node: Node) -> Node | None:
-    """``-c`` is a constant."""
-    value = constant(node.args[0])
-    if not isinstance(value, (int, float)) or node.dtype.kind not in "if":
+def fold(node: Node) -> Node | None:
+    """An exact operation on constants is a constant."""
+    values = [constant(x) for x in node.args]
+    if not all(isinstance(value, (bool, int, float)) for value in values):
         return None
-    return creation.fill(node, -value)
+    with np.errstate(all="ignore"):
+        arrays = [np.asarray([value]).astype(x.dtype) for value, x in zip(values, node.args, strict=True)]
+        (out,) = node.op.numpy(*arrays, **node.params).astype(node.dtype)
+    if node.args[0].dtype.kind == "f" and node.dtype.kind in "iu" and not np.isfinite(arrays[0]).all():
+        return None  # which integer that gives is not defined
+    return creation.fill(node, out)
 
 
-def convert_constant(node: Node) -> Node | None:
-    """A conversion of a constant is a constant, one to the dtype there is nothing."""
-    x = node.args[0]
-    if x.dtype == node.dtype:
+def multiply_by_zero(node: Node) -> Node | None:
+    """``x * 0`` is 0 for integers and bools (a float may be inf, nan or negative)."""
+    if node.dtype.kind == "f" or not any(is_value(x, 0) for x in node.args):
+        return None
+    return creation.fill(node, 0)
+
+
+def multiply_negatives(node: Node) -> Node | None:
+    """``-x * -y`` is x * y."""
+    x, y = node.args
+    return arithmetic.multiply(x.args[0], y.args[0]) if x.op in NEGATIVE and y.op in NEGATIVE else None
+
+
+def divide_by_power_of_two(node: Node) -> Node | None:
+    """``x / 2**k`` is x * 2**-k, which is as exact and faster."""
+    value = constant(node.args[1])
+    if not isinstance(value, (int, float)) or math.frexp(value)[0] not in (0.5, -0.5):
+        return None
+    least = float(np.finfo(node.dtype).tiny)
+    if not least <= abs(value) <= 1 / least:
+        return None
+    return arithmetic.multiply(node.args[0], creation.fill(node, 1 / value))
+
+
+def subtract_from_zero(node: Node) -> Node | None:
+    """``0 - x`` is -x for integers, and ``-0.0 - x`` for floats."""
+    x, y = node.args
+    return arithmetic.negative(y) if _is_neutral(x) else None
+
+
+def subtract_itself(node: Node) -> Node | None:
+    """``x - x`` is 0 for integers (a float may be inf or nan)."""
+    x, y = node.args
+    return creation.fill(node, 0) if x is y and node.dtype.kind != "f" else None
+
+
+def power_of_constant(node: Node) -> Node | None:
+    """``x**0`` is 1, ``x**1`` is x, ``x**2`` is x * x and ``x**-1`` is 1 / x: what an exact pow gives."""
+    x, y = node.args
+    if is_value(y, 0):
+        return creation.fill(node, 1)
+    if is_value(y, 1):
         return x
-    value = constant(x)
-    if not isinstance(value, (bool, int, float)) or node.dtype.kind != "f":
+    if is_value(y, 2):
+        return arithmetic.square(x)
+    return arithmetic.reciprocal(x) if is_value(y, -1) and node.dtype.kind == "f" else None
+
+
+def even(node: Node) -> Node | None:
+    """``abs(-x)``, ``square(-x)``, ``square(abs(x))`` are those of x."""
+    x = node.args[0]
+    return node.op(x.args[0]) if x.op in NEGATIVE or (x.op is arithmetic.abs_ and node.op is not x.op) else None
+
+
+def idempotent(node: Node) -> Node | None:
+    """``f(f(x))`` is f(x) for rounding, ``abs``, ``sign`` and ``relu``."""
+    x = node.args[0]
+    return x if x.op is node.op else None
+
+
+def same_operands(node: Node) -> Node | None:
+    """``max(x, x)``, ``x & x``, ``x | x`` are x."""
+    x, y = node.args
+    return x if x is y else None
+
+
+def compare_itself(node: Node) -> Node | None:
+    """``x < x`` and ``x > x`` are False; ``x == x``, ``x <= x`` are True but for floats, which may be nan."""
+    x, y = node.args
+    if x is not y:
         return None
-    return creation.fill(node, value)
+    if node.op in (logic.less, logic.greater):
+        return creation.fill(node, False)
+    return None if x.dtype.kind == "f" else creation.fill(node, node.op is not logic.not_equal)
+
+
+def not_twice(node: Node) -> Node | None:
+    """``not not x`` is x."""
+    x = node.args[0]
+    return x.args[0] if x.op is node.op else None
+
+
+def not_equal(node: Node) -> Node | None:
+    """``not (x == y)`` is ``x != y`` and the other way round; of an order only where there is no nan."""
+    x = node.args[0]
+    opposite = OPPOSITE.get(x.op)
+    if opposite is None or (x.args[0].dtype.kind == "f" and x.op not in (logic.equal, logic.not_equal)):
+        return None
+    return opposite(*x.args)
+
+
+# fmt: off
+OPPOSITE = {
+    logic.equal: logic.not_equal,     logic.not_equal: logic.equal,
+    logic.less:  logic.greater_equal, logic.greater_equal: logic.less,
+    logic.greater: logic.less_equal,  logic.less_equal: logic.greater,
+}
+# fmt: on
+
+
+def logical_constant(node: Node) -> Node | None:
+    """``x and True``, ``x or False`` are x; ``x and False`` is False, ``x or True`` is True."""
+    neutral = node.op is logic.logical_and
+    for x, y in (node.args, node.args[::-1]):
+        value = constant(y)
+        if isinstance(value, bool):
+            return x if value == neutral else y
+    return None
+
+
+def convert_same(node: Node) -> Node | None:
+    """A conversion to the dtype there is."""
+    return node.args[0] if node.args[0].dtype == node.dtype else None
+
+
+def convert_back(node: Node) -> Node | None:
+    """A conversion to a dtype that holds every value, and back."""
+    x = node.args[0]
+    if x.op is not node.op or x.args[0].dtype != node.dtype or not np.can_cast(node.dtype, x.dtype, "safe"):
+        return None
+    return x.args[0]
 
 
 def select_same(node: Node) -> Node | None:
@@ -136,6 +258,39 @@ def select_same(node: Node) -> Node | None:
         return x
     value = constant(condition)
     return None if value is None else x if value else y
+
+
+def select_opposite(node: Node) -> Node | None:
+    """``where(not c, x, y)`` is ``where(c, y, x)``."""
+    condition, x, y = node.args
+    return logic.select(condition.args[0], y, x) if condition.op is logic.logical_not else None
+
+
+def select_bools(node: Node) -> Node | None:
+    """``where(c, True, False)`` is c."""
+    condition, x, y = node.args
+    if constant(x) is True and constant(y) is False:
+        return condition
+    return logic.logical_not(condition) if constant(x) is False and constant(y) is True else None
+
+
+def map_of_views(node: Node) -> Node | None:
+    """``f(broadcast(x), broadcast(y), constant)`` is ``broadcast(f(x, y, constant))``; so it is for transposes.
+
+    An element is computed once, not where it is repeated, and views meet views."""
+    outer = next((x for x in node.args if x.op in (views.broadcast, views.transpose)), None)
+    if outer is None or not isinstance(node.op.lower, Map):
+        return None
+    inner: list[Node] = []
+    for x in node.args:
+        value = constant(x)
+        if value is not None:
+            inner.append(creation.full(value=value, shape=outer.args[0].shape, dtype=x.dtype))
+        elif x.op is outer.op and x.params == outer.params and x.args[0].shape == outer.args[0].shape:
+            inner.append(x.args[0])
+        else:
+            return None
+    return outer.op(node.op(*inner, **node.params), **outer.params)
 
 
 def view_of_constant(node: Node) -> Node | None:
@@ -191,8 +346,12 @@ def broadcast_twice(node: Node) -> Node | None:
 
 
 def reduce_single(node: Node) -> Node | None:
-    """A sum, product, maximum, ... over axes of size 1 is a reshape; such axes among others are left out first."""
+    """A sum, product, maximum, ... over no axes is nothing, over axes of size 1 a reshape; such axes go first.
+
+    But for the sign of zero: a sum starts from 0.0, and 0.0 + -0.0 is 0.0."""
     x, axes = node.args[0], node.params["axes"]
+    if not axes:
+        return x
     ones = tuple(a for a in axes if x.shape[a] == 1)
     if not ones:
         return None
@@ -221,6 +380,73 @@ def slice_twice(node: Node) -> Node | None:
     return views.slice_(x.args[0], start=start, size=node.params["size"], step=step)
 
 
+def slice_of_pad(node: Node) -> Node | None:
+    """A slice of exactly what was padded."""
+    x = node.args[0]
+    if x.op is not views.pad or node.shape != x.args[0].shape or node.params["step"] != x.params["step"]:
+        return None
+    return x.args[0] if node.params["start"] == x.params["low"] else None
+
+
+def pad_nothing(node: Node) -> Node | None:
+    """A pad that adds nothing."""
+    params = node.params
+    plain = all(n == 0 for n in (*params["low"], *params["high"])) and all(k == 1 for k in params["step"])
+    return node.args[0] if plain else None
+
+
+def pad_constant(node: Node) -> Node | None:
+    """A constant padded with itself."""
+    value = constant(node.args[0])
+    same = isinstance(value, (bool, int, float)) and number_text(value) == number_text(node.params["fill"])
+    return creation.fill(node, value) if same else None
+
+
+def number_text(value: float) -> str:
+    """A number as text that tells 0.0 from -0.0 and takes nan for nan."""
+    return repr(float(value))
+
+
+def reduce_constant(node: Node) -> Node | None:
+    """The maximum or minimum, ``any`` or ``all`` of a constant is that, if there is an element for sure."""
+    value = constant(node.args[0])
+    axes: tuple[int, ...] = node.params["axes"]
+    if value is None or not all(known_ge(node.args[0].shape[a], 1) for a in axes):
+        return None
+    return creation.full(value=value, shape=node.shape, dtype=node.dtype)
+
+
+def sum_constant(node: Node) -> Node | None:
+    """The sum of a constant is its multiple, where that is an integer that the dtype holds."""
+    x = node.args[0]
+    summed: tuple[int, ...] = node.params["axes"]
+    value, count = constant(x), product(x.shape[a] for a in summed)
+    if not isinstance(value, (int, float)) or not float(value).is_integer() or not isinstance(count, int):
+        return None
+    limit = 2**24 if node.dtype.itemsize == 4 else 2**53
+    if node.dtype.itemsize < 4 or abs(int(value) * count) > limit:
+        return None
+    return creation.fill(node, int(value) * count)
+
+
+def sum_of_transpose(node: Node) -> Node | None:
+    """A reduction over all axes does not ask for their order; over some, the rest is transposed."""
+    x = node.args[0]
+    if x.op is not views.transpose:
+        return None
+    order: tuple[int, ...] = x.params["axes"]
+    summed: tuple[int, ...] = node.params["axes"]
+    axes = tuple(sorted(order[a] for a in summed))
+    rest = [order[a] for a in range(len(order)) if a not in summed]
+    return views.transpose(node.op(x.args[0], axes=axes), axes=tuple(sorted(rest).index(a) for a in rest))
+
+
+def update_everything(node: Node) -> Node | None:
+    """``update_slice`` of every element."""
+    base, x = node.args
+    return x if base.shape == x.shape and all(k == 1 for k in node.params["step"]) else None
+
+
 def slice_of_update(node: Node) -> Node | None:
     """A slice of what `update_slice` wrote is that; one that misses it is a slice of the base."""
     x = node.args[0]
@@ -243,21 +469,64 @@ UNINITIALISED = frozenset({indexing.uninitialised})
 REDUCTIONS = (reductions.sum_, reductions.prod, reductions.max_, reductions.min_, reductions.any_, reductions.all_)
 
 # fmt: off
-RULES: dict[Op, tuple[Rule, ...]] = {
+FOLDED = (
+    arithmetic.add, arithmetic.subtract, arithmetic.multiply, arithmetic.negative, arithmetic.abs_, arithmetic.square,
+    arithmetic.divide, arithmetic.reciprocal, arithmetic.sqrt, arithmetic.maximum, arithmetic.minimum, creation.astype,
+    logic.equal, logic.not_equal, logic.less, logic.less_equal, logic.greater, logic.greater_equal,
+    logic.logical_and, logic.logical_or, logic.logical_not,
+)
+ROUNDING = (arithmetic.floor, arithmetic.ceil, arithmetic.trunc, arithmetic.round_, arithmetic.sign, arithmetic.relu)
+COMPARISONS = (logic.equal, logic.not_equal, logic.less, logic.less_equal, logic.greater, logic.greater_equal)
+SELECTIVE = (arithmetic.maximum, arithmetic.minimum, logic.bitwise_and, logic.bitwise_or)
+LOGICAL = (logic.logical_and, logic.logical_or)
+EXTREME = (reductions.max_, reductions.min_, reductions.any_, reductions.all_)
+
+OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     sources.leaf:          (drop,),
     sources.stop_gradient: (drop,),
     sources.assume_shape:  (drop_same_shape,),
-    arithmetic.multiply:   (multiply_by_one, multiply_by_minus_one),
-    arithmetic.divide:     (divide_by_one,),
+    arithmetic.multiply:   (multiply_by_one, multiply_by_minus_one, multiply_by_zero, multiply_negatives),
+    arithmetic.divide:     (divide_by_one, divide_by_power_of_two),
     arithmetic.add:        (add_zero, add_negative),
-    arithmetic.subtract:   (subtract_zero, subtract_negative),
-    arithmetic.negative:   (negate_twice, negate_constant),
-    creation.astype:       (convert_constant,),
-    logic.select:          (select_same,),
+    arithmetic.subtract:   (subtract_zero, subtract_negative, subtract_from_zero, subtract_itself),
+    arithmetic.negative:   (negate_twice,),
+    arithmetic.square:     (even,),
+    arithmetic.abs_:       (even, idempotent),
+    transcendental.pow_:   (power_of_constant,),
+    creation.astype:       (convert_same, convert_back),
+    logic.select:          (select_same, select_opposite, select_bools),
+    logic.logical_not:     (not_twice, not_equal),
+    logic.bitwise_invert:  (not_twice,),
     views.reshape:         (same_shape, view_of_constant, reshape_twice),
     views.broadcast:       (same_shape, view_of_constant, broadcast_twice),
     views.transpose:       (transpose_nothing, view_of_constant, transpose_twice, transpose_product),
-    views.slice_:          (slice_nothing, view_of_constant, slice_twice, slice_of_update),
-    **dict.fromkeys(REDUCTIONS, (reduce_single,)),
+    views.slice_:          (slice_nothing, view_of_constant, slice_twice, slice_of_pad, slice_of_update),
+    views.pad:             (pad_nothing, pad_constant),
+    reductions.sum_:       (sum_constant,),
+    indexing.update_slice: (update_everything,),
 }
+OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
+    (FOLDED,               fold),
+    (ROUNDING,             idempotent),
+    (SELECTIVE,            same_operands),
+    (LOGICAL,              same_operands),
+    (LOGICAL,              logical_constant),
+    (COMPARISONS,          compare_itself),
+    (REDUCTIONS,           reduce_single),
+    (REDUCTIONS,           sum_of_transpose),
+    (EXTREME,              reduce_constant),
+    (TABLE.values(),       map_of_views),
+)
 # fmt: on
+
+
+def gather() -> dict[Op, tuple[Rule, ...]]:
+    """The rules of every op, those of its own first."""
+    rules = dict(OF_ONE_OP)
+    for ops, rule in OF_SEVERAL:
+        for op in ops:
+            rules[op] = (*rules.get(op, ()), rule)
+    return rules
+
+
+RULES = gather()

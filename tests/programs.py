@@ -1,8 +1,9 @@
-"""Programs that several test files look at, and compilation up to the text, without native code."""
+"""Small whole programs that several test files look at, and compilation up to the text, without native code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -10,11 +11,207 @@ import numpy as np
 
 import staticad as ad
 from staticad.function import Function
-from staticad.runtime.load import Native
+from staticad.nests import leaves
+
+#: What the symbolic dimensions of the programs are where they are run.
+SIZES = {"n": 5, "m": 4, "t": 3, "k": 6, "batch": 7}
+#: Function weight at which `split` is divided: small, so that the golden file shows parts without being long.
+PART_WEIGHT = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A program as `staticad.compile` takes it."""
+
+    inputs: list[ad.Tensor]
+    outputs: Any
+    updates: Mapping[Any, ad.Tensor] = field(default_factory=dict)
+    part_weight: int | None = None
 
 
 def generate(inputs: Any, outputs: Any, **options: Any) -> Function:
     """What `staticad.compile` gives, but for native code: its source, plan and counts; it cannot be called."""
-    native = Native(call=lambda *args: 0, dispatcher=None, path=None, cache_hit=False, seconds={})
-    with mock.patch("staticad.runtime.load.load", lambda source, name: native):
+    native = mock.Mock(seconds={}, cache_hit=False)
+    with mock.patch("staticad.runtime.load.load", return_value=native):
         return ad.compile(inputs, outputs, **options)
+
+
+def build(name: str, compile: Callable[..., Function] = generate) -> tuple[Case, Function]:  # noqa: A002
+    """The program called ``name``, made anew, and its compiled function."""
+    case = PROGRAMS[name]()
+    options = {"updates": case.updates, "name": name}
+    if case.part_weight is None:
+        return case, compile(case.inputs, case.outputs, **options)
+    with mock.patch("staticad.plan.PART_WEIGHT", case.part_weight):
+        return case, compile(case.inputs, case.outputs, **options)
+
+
+def arrays(inputs: list[ad.Tensor], seed: int = 0) -> list[np.ndarray]:
+    """Values for inputs: normal numbers, or indices small enough for every axis."""
+    rng = np.random.default_rng(seed)
+    shapes = [tuple(SIZES[str(d)] if not isinstance(d, int) else d for d in x.shape) for x in inputs]
+    kinds = [x.dtype for x in inputs]
+    return [
+        rng.integers(-3, 3, s).astype(k) if k.kind == "i" else np.asarray(rng.normal(size=s)).astype(k)
+        for s, k in zip(shapes, kinds, strict=True)
+    ]
+
+
+def weights(*shape: int, name: str, dtype: str = "float32") -> Any:
+    values = np.random.default_rng(len(name) + sum(shape)).normal(size=shape)
+    return ad.parameter(values.astype(dtype), name=name)
+
+
+def tiny() -> Case:
+    x = ad.input("x", (10,))
+    loss = ad.sum(x * ad.sin(x))
+    return Case([x], {"loss": loss, "gradient": ad.grad(loss, x)})
+
+
+def elementwise() -> Case:
+    x = ad.input("x", ("n",), "float32")
+    loss = ad.sum(ad.exp(-(x**2)) * ad.tanh(x) + ad.log1p(ad.exp(x)))
+    return Case([x], [loss, ad.grad(loss, x)])
+
+
+def chain() -> Case:
+    x, scale = ad.input("x", ("n", "m")), ad.input("scale", ("m",))
+    y = x
+    for k in range(12):
+        y = ad.sin(y) * scale + k
+    return Case([x, scale], y)
+
+
+def views() -> Case:
+    x, b = ad.input("x", (6, 8)), ad.input("b", (8,))
+    return Case([x, b], [ad.flip(x, axis=1).T * 2, x[::2, 1:] - b[1:], ad.where(x[::-1] > b, ad.exp(x), 0)])
+
+
+def softmax() -> Case:
+    x, g = ad.input("x", ("n", 50), "float32"), ad.input("g", ("n", 50), "float32")
+    y = ad.nn.softmax(x)
+    return Case([x, g], {"y": y, "gradient": ad.vjp([y], [x], [g])[0]})
+
+
+def layer_norm() -> Case:
+    x, g = ad.input("x", ("n", 32)), ad.input("g", ("n", 32))
+    w, b = weights(32, name="weight", dtype="float64"), weights(32, name="bias", dtype="float64")
+    y = ad.nn.layer_norm(x, w, b)
+    return Case([x, g], [y, *ad.vjp([y], [x, w, b], [g])])
+
+
+def cross_entropy() -> Case:
+    logits, labels = ad.input("logits", ("n", 10), "float32"), ad.input("labels", ("n",), "int64")
+    loss = ad.nn.cross_entropy(logits, labels)
+    return Case([logits, labels], [loss, ad.grad(loss, logits)])
+
+
+def mlp() -> Case:
+    x, y = ad.input("x", ("batch", 16), "float32"), ad.input("y", ("batch",), "int64")
+    params = [weights(16, 32, name="W"), weights(32, name="b"), weights(32, 4, name="V"), weights(4, name="c")]
+    W, b, V, c = params
+    loss = ad.nn.cross_entropy(ad.nn.relu(x @ W + b) @ V + c, y)
+    return Case([x, y], loss, {p: p - 0.1 * g for p, g in zip(params, ad.grad(loss, params), strict=True)})
+
+
+def attention() -> Case:
+    q, k, v = (ad.input(name, (rows, 8), "float32") for name, rows in (("q", "n"), ("k", "t"), ("v", "t")))
+    g = ad.input("g", ("n", 8), "float32")
+    out = ad.nn.softmax(q @ k.T / 8**0.5) @ v
+    return Case([q, k, v, g], [out, *ad.vjp([out], [q, k, v], [g])])
+
+
+def concat() -> Case:
+    x, y = ad.input("x", ("n", 3)), ad.input("y", ("n", 4))
+    joined = ad.concat([ad.exp(x), y], axis=1)
+    loss = ad.sum(joined * joined)
+    return Case([x, y], [joined, *ad.grad(loss, [x, y])])
+
+
+def gather_scatter() -> Case:
+    table, at = ad.input("table", (6, 4)), ad.input("at", ("k",), "int64")
+    loss = ad.sum(ad.exp(table[at]))
+    return Case([table, at], [table.at[at].add(1.0), ad.grad(loss, table)])
+
+
+def cumulative_sum() -> Case:
+    x, g = ad.input("x", ("n", 30)), ad.input("g", ("n", 30))
+    y = ad.cumulative_sum(x, axis=1)
+    return Case([x, g], [y, ad.vjp([y], [x], [g])[0]])
+
+
+def stencil() -> Case:
+    x = ad.input("x", (20, 30))
+    padded = ad.pad(x, ((1, 1), (1, 1)))
+    y = padded[2:, 1:-1] + padded[:-2, 1:-1] + padded[1:-1, 2:] + padded[1:-1, :-2] - 4 * x
+    return Case([x], [y, ad.grad(ad.sum(y * y), x)])
+
+
+def products() -> Case:
+    x, g, w = ad.input("x", ("n", 5)), ad.input("g", ("n", 6)), ad.input("w", (6, 5))
+    return Case([x, g, w], [x.T @ g, g @ w, w[::2] @ x.T, g[:, ::-1] @ w])
+
+
+def scalars() -> Case:
+    a, b = ad.input("a"), ad.input("b")
+    y = a * b + ad.sin(a)
+    return Case([a, b], [y, *ad.grad(y, [a, b])])
+
+
+def swap() -> Case:
+    a, b = weights(6, name="a"), weights(6, name="b")
+    return Case([], ad.sum(a * b), {a: b, b: a})
+
+
+def reverse() -> Case:
+    a = weights(6, name="a")
+    return Case([], ad.sum(a), {a: 2 * a[::-1]})
+
+
+def adam() -> Case:
+    x = ad.input("x", ("n", 3), "float32")
+    w = weights(3, name="w")
+    loss = ad.mean((x @ w) ** 2)
+    return Case([x], loss, ad.optim.adam(loss, [w], lr=0.01))
+
+
+def integers() -> Case:
+    x = ad.input("x", ("n",), "int32")
+    return Case([x], [(x * 2 + 1) // 3, x % 3, ad.maximum(x, 0) ** 2, ad.sum(x), x >> 1])
+
+
+def reductions() -> Case:
+    x = ad.input("x", ("n", 12))
+    return Case([x], [ad.mean(x), ad.var(x, axis=0), ad.max(x, axis=1), ad.argmax(x, axis=1), ad.logsumexp(x, axis=1)])
+
+
+def split() -> Case:
+    x = ad.input("x", ("n", 4))
+    y = x
+    for k in range(4):
+        y = ad.nn.softmax(y @ weights(4, 4, name=f"w{k}", dtype="float64"))
+    return Case([x], y, part_weight=PART_WEIGHT)
+
+
+# fmt: off
+PROGRAMS: dict[str, Callable[[], Case]] = {
+    program.__name__: program
+    for program in (
+        tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
+        cumulative_sum, stencil, products, scalars, swap, reverse, adam, integers, reductions, split,
+    )
+}
+# fmt: on
+
+
+def run(name: str) -> str:
+    """Compile and call the program called ``name``, assert that it gives what `staticad.evaluate` gives; its source."""
+    case, f = build(name, ad.compile)
+    given = arrays(case.inputs)
+    new = ad.evaluate([case.outputs, list(case.updates.values())], dict(zip(case.inputs, given, strict=True)))
+    found = [f(*given), [p.value for p in case.updates]]
+    for actual, expected in zip(leaves(found), leaves(new), strict=True):
+        tolerance = 100 * np.finfo(expected.dtype).eps if expected.dtype.kind == "f" else 0
+        assert actual.dtype == expected.dtype, name
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=name)
+    return f.source

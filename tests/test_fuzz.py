@@ -215,7 +215,7 @@ def arrays_for(inputs: list[Node], sizes: dict[str, int], seed: int) -> list[np.
 def run_compiled(inputs: list[Node], outputs: list[Node], arrays: list[np.ndarray]) -> list[np.ndarray]:
     c = compile_nodes(inputs, outputs, {}, "fuzz")
     target = Target(
-        "fuzz", c.native.call, [(x.params["name"], x.type) for x in inputs], [s.array for s in c.hidden],
+        "fuzz", c.native, [(x.params["name"], x.type) for x in inputs], [s.array for s in c.hidden],
         [s.array for s in c.written], [x.type for x in outputs], c.failures, c.plan.work_bytes,
     )  # fmt: skip
     return Caller(target)(arrays)
@@ -236,6 +236,40 @@ def check(seed: int, steps: int, sizes: dict[str, int] = SIZES) -> None:
     found = run_compiled(inputs, wanted, arrays)
     for k, (e, f) in enumerate(zip(expected, found, strict=True)):
         np.testing.assert_allclose(f, e, rtol=1e-8, atol=1e-8, err_msg=f"output {k} of\n{Graph(tuple(inputs), tuple(wanted))}")
+
+
+def check_updates(seed: int, steps: int) -> None:
+    """Parameters replaced by random functions of each other, all from the old values, whatever is done in place."""
+    r = random.Random(seed)
+    rng = np.random.default_rng(seed)
+    graph = RandomGraph(seed)
+    shapes = [(5, 4), (4,), (5, 4), (4, 5), ()]
+    stores = [sources.Storage(rng.normal(size=shape), f"p{k}") for k, shape in enumerate(shapes)]
+    parameters = [sources.data(storage=s) for s in stores]
+    graph.inputs, graph.pool = parameters, list(parameters)
+    graph.index = views.slice_(sources.data(storage=sources.Storage(rng.integers(-5, 5, 5))), start=(0,), size=(5,), step=(1,))
+    for _ in range(steps):
+        graph.grow()
+    updates = {}
+    for p in r.sample(parameters, 4):
+        same = [x for x in graph.pool if x.shape == p.shape and x is not p]
+        if same:
+            updates[p] = r.choice(same)
+    out = graph.pool[-1]
+    expected = [np.array(a) for a in interpret([out, *updates.values()], {}, {})]
+    c = compile_nodes([], [out], updates, "fuzz")
+    target = Target(
+        "fuzz", c.native, [], [s.array for s in c.hidden], [s.array for s in c.written], [out.type], c.failures,
+        c.plan.work_bytes,
+    )  # fmt: skip
+    found = Caller(target)([])
+    for e, f in zip(expected, [*found, *(p.params["storage"].array for p in updates)], strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-8, atol=1e-8, err_msg=str(Graph((), (out, *updates.values()))))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_updates(seed: int) -> None:
+    check_updates(seed, 2 + seed)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -55,7 +55,7 @@ BLIND: dict[str, set[str]] = {
 }
 # fmt: on
 
-# The families of ops, in the order in which they may build on each other; derivatives may look ahead, in function bodies.
+# The families of ops, in the order in which they may build on each other; rules may look ahead in function bodies.
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",

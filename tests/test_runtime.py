@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -12,9 +13,11 @@ import threading
 import traceback
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from numba.core import config
 
 from staticad.errors import CacheWarning, CompileError
 from staticad.runtime import cache
@@ -225,12 +228,59 @@ def test_compile_errors_name_the_function_and_the_file(folder: Path) -> None:
         compile_main("i8(f8[::1])", "a[0] = m.no_such_thing(a[0])")
 
 
-def test_arrays_of_another_type_are_refused(folder: Path) -> None:
-    f = compile_main("i8(f8[::1])", "a[0] = 1.0")
-    with pytest.raises(TypeError):
-        f.call(np.zeros(1, "f4"))
-    with pytest.raises(TypeError):
-        f.call(np.zeros(4)[::2])
+def test_what_does_not_fit_is_refused_untouched(folder: Path) -> None:
+    f = compile_main("i8(f8[::1], f8[:,::1])", "b[0, 0] = a[0] + 1.0")
+    x, out = np.arange(4.0), np.zeros((1, 1))
+    assert f.call(x, out) == 0
+    assert out[0, 0] == 1
+    unaligned = np.zeros(33, "u1")[1:].view("f8")
+    wrong = [
+        np.zeros(1, "f4"), np.zeros(1, "i8"), np.zeros(1, ">f8"), np.zeros(4)[::2], np.zeros((1, 1)), np.zeros(()),
+        unaligned, np.ma.zeros(3), np.zeros(3).view(np.recarray), [1.0], 1.0, np.float64(1), None, object(), "x",
+    ]  # fmt: skip
+    for value in wrong:
+        assert f.call(value, out) == -1
+    for arguments in ((), (x,), (x, out, out), (x, np.zeros((2, 2)).T), (x, np.zeros((2, 2), order="F"))):
+        assert f.call(*arguments) == -1
+    out.flags.writeable = x.flags.writeable = False
+    assert f.call(x, out) == f.bind({}, {1})(x, out) == -1
+    assert f.bind({}, {})(x, out) == 0
+
+
+def test_bound_arrays_live_as_long_as_the_call(folder: Path) -> None:
+    f = compile_main("i8(f8[::1], f8[::1])", "b[0] = a[1]\na[1] += 1.0")
+    held = np.array([5.0, 7.0])
+    call, out = f.bind({0: held}, {0, 1}), np.zeros(1)
+    counts = [sys.getrefcount(x) for x in (held, out)]
+    for _ in range(10):
+        assert call(out) == 0
+        assert call(None) == -1
+    assert counts == [sys.getrefcount(x) for x in (held, out)]
+    assert out[0] == 16
+    assert held[1] == 17
+    del held
+    gc.collect()
+    np.full(2, 0.0)
+    call(out)
+    assert out[0] == 17
+    assert call(out, out) == -1
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="there is no dispatcher")
+def test_a_dispatcher_called_from_python_raises(folder: Path) -> None:
+    f = compile_main("i8(f8[::1])", "a[0] = 2.0")
+    with pytest.raises(TypeError, match="bind"):
+        f.dispatcher(np.zeros(1))
+
+
+def test_without_a_gate_the_same(folder: Path) -> None:
+    with mock.patch("staticad.runtime.gate.available", return_value=False):
+        f = compile_main("i8(f8[::1], f8[::1])", "b[0] = a[0] + 3.0")
+        call, out = f.bind({0: np.ones(2)}, {1}), np.zeros(1)
+        assert call(out) == 0
+        assert out[0] == 4
+        assert [call(x) for x in (np.zeros(1, "f4"), np.zeros(4)[::2], [1.0])] == [-1] * 3
+        assert call() == -1
 
 
 def test_tracebacks_show_source_without_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,14 +383,37 @@ b[1] = x.shape[0] * 100 + x.strides[0] + x.strides[1]
     assert work[88] == work[63] == 77
 
 
-def test_overlap_and_index(folder: Path) -> None:
-    f = compile_main("i8(f8[::1], f8[:,::1], b1[::1])", "c[0] = m.overlap(a, b)\nc[1] = m.overlap(b, a)")
+def test_clash(folder: Path) -> None:
+    f = compile_main("i8(f8[::1], f8[:,::1], b1[::1])", "c[0] = m.clash(1, 0, 0, a, b)\nc[1] = m.clash(1, 0, 0, b, a)")
     memory, out = np.zeros(20), np.zeros(2, "?")
     for at, expected in ((0, False), (3, False), (4, True), (9, True), (10, False), (14, False)):
         f.call(memory[at : at + 3], memory[6:10].reshape(2, 2), out)
         assert out.tolist() == [expected] * 2
     f.call(memory[7:7], memory[6:10].reshape(2, 2), out)
     assert not out.any()
+
+
+@pytest.mark.parametrize("groups", [(1, 2, 1, 2), (2, 6, 1, 2), (0, 2, 2, 0), (0, 1, 1, 2), (2, 3, 0, 0)])
+def test_clash_compares_what_is_written_with_what_is_chosen(groups: tuple[int, int, int, int], folder: Path) -> None:
+    given, updated, read, _ = groups
+    count = sum(groups)
+    names = ", ".join(f"x{k}" for k in range(count))
+    text = f"def main(z, {names}):\n    z[0] = m.clash({given}, {updated}, {read}, {names})\n    return 0\n"
+    f = load(f"{HEAD}\n@entry('i8(b1[::1], {', '.join(['f8[::1]'] * count)})')\n{text}", "test")
+    role = [k for k, size in enumerate(groups) for _ in range(size)]
+    found = np.zeros(1, "?")
+    assert f.call(found, *(np.zeros(3) for _ in range(count))) == 0
+    assert not found[0]
+    for i in range(count):
+        for j in range(i):
+            arrays = [np.zeros(3) for _ in range(count)]
+            memory = np.zeros(4)
+            arrays[i], arrays[j] = memory[:3], memory[1:]
+            assert f.call(found, *arrays) == 0
+            assert found[0] == (3 in (role[i], role[j]) or {role[i], role[j]} == {0, 1})
+
+
+def test_index_counts_from_the_end(folder: Path) -> None:
     g = compile_main("i8(i8[::1], i4[::1])", "for i in range(a.shape[0]):\n    a[i] = m.index(b[i], 5)")
     a = np.zeros(4, "i8")
     g.call(a, np.array([0, 4, -1, -6], "i4"))
@@ -370,7 +443,8 @@ def place(rng: np.random.Generator, shape: tuple[int, ...], written: bool) -> tu
 @pytest.mark.parametrize("code", ["f4", "f8", "i4", "b1"])
 def test_products_equal_einsum(code: str, folder: Path) -> None:
     arguments = ", ".join(f"d[{i}]" for i in range(16))
-    f = compile_main(f"i8({code}[::1], {code}[::1], {code}[::1], i8[::1])", f"m.contract(a, b, c, {arguments})")
+    body = f"if d[16]:\n    m.contract(a, b, c, {arguments}, True)\nelse:\n    m.contract(a, b, c, {arguments})"
+    f = compile_main(f"i8({code}[::1], {code}[::1], {code}[::1], i8[::1])", body)
     dtype = np.dtype("?" if code == "b1" else code)
     rng = np.random.default_rng(0)
 
@@ -386,6 +460,11 @@ def test_products_equal_einsum(code: str, folder: Path) -> None:
         x, y = (rng.integers(low, high, n).astype(dtype) for n in (xn, yn))
         out = np.full(on, np.nan if dtype.kind == "f" else 1).astype(dtype)  # must not leak into a result
         expected = out.copy()
-        view(expected, o0, shapes[2], os_)[...] = np.matmul(view(x, x0, shapes[0], xs), view(y, y0, shapes[1], ys))
-        f.call(x, y, out, np.array([x0, y0, o0, nb, nm, nn, nk, *xs, ys[0], ys[1], ys[2], *os_]))
+        more = rng.random() < 0.3
+        if more:
+            out[:] = expected[:] = rng.integers(low, high, on).astype(dtype)
+        to = view(expected, o0, shapes[2], os_)
+        sums = np.matmul(view(x, x0, shapes[0], xs), view(y, y0, shapes[1], ys))
+        to[...] = to + sums if more else sums
+        f.call(x, y, out, np.array([x0, y0, o0, nb, nm, nn, nk, *xs, ys[0], ys[1], ys[2], *os_, more]))
         assert np.array_equal(out, expected, equal_nan=dtype.kind == "f"), (code, nb, nm, nn, nk, xs, ys, os_)

@@ -134,8 +134,8 @@ def var(x: ArrayLike, /, *, axis: Axes = None, correction: float = 0, keepdims: 
 
 
 def std(x: ArrayLike, /, *, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> Tensor:
-    """The standard deviation, the square root of `var`."""
-    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+    """The standard deviation, the square root of `var`. The derivative where it is 0 is 0, as PyTorch's."""
+    return _root(var(x, axis=axis, correction=correction, keepdims=keepdims), 0.5)
 
 
 def argmax(x: ArrayLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:

@@ -1,15 +1,15 @@
 """The path from a Python call into native code: buffers, conversion, errors; knows arrays and sizes, not graphs.
 
-The fast path hands the arguments over as they are. Whatever does not fit there (a list, another dtype, a strided or
-read-only array, sizes that differ) is told by a `TypeError` of the dispatcher or a status code, and goes the slow path,
-which converts what can be converted safely and raises a clear error for the rest.
+The fast path hands the arguments over as they are to the program's gate, which looks at each and refuses what does not
+fit (a list, another dtype, a strided array); sizes that differ are told by another status code. All that goes the slow
+path, which converts what can be converted safely and raises a clear error for the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType
 from staticad.shapes import Dim, Symbol, evaluate, render, symbols
 
+if TYPE_CHECKING:
+    from staticad.runtime.load import Native
+
 Array = np.ndarray[Any, Any]
 
 
@@ -28,7 +31,7 @@ class Target:
     """Native code and all that a call of it needs to know."""
 
     name: str
-    native: Callable[..., int]
+    native: Native
     inputs: list[tuple[str, ArrayType]]
     hidden: list[Array]
     written: list[Array]
@@ -38,92 +41,113 @@ class Target:
 
 
 class Caller:
-    """Calls a `Target` from Python, from any number of threads at once."""
+    """Calls a `Target` from Python, from any number of threads at once.
+
+    ``fresh(args)`` gives the outputs as a tuple of fresh arrays, ``into(args, outs)`` writes them to ``outs``.
+    """
 
     def __init__(self, target: Target):
         self.target = target
-        self.native = target.native
-        self.hidden = tuple(target.hidden)
-        self.count = len(target.inputs)
-        self.needs_work = target.work_bytes != 0
+        has_work = target.work_bytes != 0
+        first = has_work + len(target.inputs)  # the arguments are work?, inputs, hidden arrays, outputs
+        held = dict(enumerate(target.hidden, first))
+        written = {k for k, array in held.items() if any(array is x for x in target.written)}
+        written |= {*range(has_work), *range(first + len(held), first + len(held) + len(target.outputs))}
+        self.native = target.native.bind(held, written)
         # Workspaces that no call uses now. `list.pop` and `list.append` are atomic, so that no lock is needed.
-        self.free: list[Array] = []
-        self.allocate = allocator(target)
+        self.free: list[Array] | None = [] if has_work else None
+        self.fresh, self.into = fast_paths(self)
 
-    def __call__(self, args: Sequence[Any]) -> list[Array]:
+    def __call__(self, args: Sequence[Any]) -> Sequence[Array]:
         """The outputs as fresh arrays."""
-        if len(args) != self.count:
-            raise self.wrong_count(len(args))
-        try:
-            outs = self.allocate(*args)
-            status = self.run(args, outs)
-        except (TypeError, AttributeError, IndexError, ValueError):
-            status = -1
-            outs = []
-        if status:
-            return self.slow(args, None, status)
-        return outs
+        return self.fresh(args)
 
-    def into(self, args: Sequence[Any], outs: Sequence[Any]) -> Sequence[Any]:
-        """The outputs written to ``outs``."""
-        if len(args) != self.count:
-            raise self.wrong_count(len(args))
-        try:
-            status = self.run(args, outs)
-        except TypeError:
-            status = -1
-        if status:
-            self.slow(args, outs, status)
-        return outs
-
-    def run(self, args: Sequence[Any], outs: Sequence[Any]) -> int:
-        if not self.needs_work:
-            return self.native(*args, *self.hidden, *outs)
-        try:
-            work = self.free.pop()
-        except IndexError:
-            size = self.target.work_bytes
-            work = workspace(size if isinstance(size, int) else 0)
-        try:
-            return self.native(work, *args, *self.hidden, *outs)
-        finally:
-            self.free.append(work)
-
-    def wrong_count(self, got: int) -> TypeError:
-        expected = ", ".join(f"{name}: {t}" for name, t in self.target.inputs)
-        return DTypeError(f"{self.target.name}: takes {self.count} arrays ({expected}), got {got}")
-
-    def slow(self, args: Sequence[Any], outs: Sequence[Any] | None, status: int) -> list[Array]:
+    def slow(self, args: Sequence[Any], outs: Sequence[Any] | None) -> Sequence[Array]:
         """Convert what can be converted, make room, and call again; raise what is wrong."""
         target = self.target
+        if len(args) != len(target.inputs):
+            expected = ", ".join(f"{name}: {t}" for name, t in target.inputs)
+            raise DTypeError(f"{target.name}: takes {len(target.inputs)} arrays ({expected}), got {len(args)}")
         arrays = [as_input(target.name, name, t, x) for (name, t), x in zip(target.inputs, args, strict=True)]
         sizes = bind([(name, t.shape, x.shape) for (name, t), x in zip(target.inputs, arrays, strict=True)])
         for failure in target.failures:
             if failure.check is not None:
                 x, y = evaluate(failure.check.x, sizes), evaluate(failure.check.y, sizes)
                 if not (x == y if failure.check.relation == "==" else x >= y):
-                    relation = failure.check.relation
-                    raise ShapeError(
-                        f"{target.name}: {failure.text}: {failure.check.x} = {x} must be {relation} {failure.check.y} = {y}"
-                    )
+                    sides = f"{failure.check.x} = {x} must be {failure.check.relation} {failure.check.y} = {y}"
+                    raise ShapeError(f"{target.name}: {failure.text}: {sides}")
         shapes = [tuple(evaluate(d, sizes) for d in t.shape) for t in target.outputs]
-        fresh = [np.empty(shape, t.dtype) for shape, t in zip(shapes, target.outputs, strict=True)]
+        fresh = [np.empty(shape, canonical(t.dtype)) for shape, t in zip(shapes, target.outputs, strict=True)]
         if outs is not None:
-            for k, (out, shape, t) in enumerate(zip(outs, shapes, target.outputs, strict=True)):
-                check_out(target.name, k, out, shape, t)
-        self.free.append(workspace(evaluate(target.work_bytes, sizes)))
+            check_outs(target, outs, shapes)
         # An input that shares memory with what is written must keep its values until the end.
         arrays = [x.copy() if any(np.may_share_memory(x, w) for w in target.written) else x for x in arrays]
-        status = self.run(arrays, fresh)
+        if self.free is None:
+            status = self.native(*arrays, *fresh)
+        else:
+            work = workspace(evaluate(target.work_bytes, sizes))
+            status = self.native(work, *arrays, *fresh)
+            self.free[:] = [work]  # those that were too small go; those in use come back
         if status:
+            assert status > 0, f"{target.name}: converted arrays do not fit"
             failure = target.failures[status - 1]
             error = IndexOutOfRange if failure.kind == "index" else ShapeError
             raise error(f"{target.name}: {failure.text}")
         if outs is None:
-            return fresh
+            return tuple(fresh)
         for out, value in zip(outs, fresh, strict=True):
             out[...] = value
-        return list(outs)
+        return outs
+
+
+def fast_paths(caller: Caller) -> tuple[Callable[[Sequence[Any]], Sequence[Array]], Callable[..., Sequence[Array]]]:
+    """``fresh`` and ``into``, written out for the number of arguments and the shapes of one target.
+
+    All text is of our own making: the only parts that differ are numbers, sizes and how many names there are."""
+    target = caller.target
+    given = [f"x{k}" for k in range(len(target.inputs))]
+    outs = [f"out{k}" for k in range(len(target.outputs))]
+    scope: dict[str, Any] = {"native": caller.native, "slow": caller.slow, "empty": np.empty, "min": min, "max": max}
+    size = target.work_bytes
+    take, give = [], []
+    if caller.free is not None:
+        scope.update(pop=caller.free.pop, push=caller.free.append, workspace=workspace)
+        room = size if isinstance(size, int) else 0
+        take = ["    try:", "        work = pop()", "    except IndexError:", f"        work = workspace({room})"]
+        give = ["    push(work)"]
+    call = f"native({', '.join([*(['work'] if take else []), *given, *outs])})"
+
+    def unpack(names: list[str], value: str) -> list[str]:
+        return [f"        [{', '.join(names)}] = {value}"]
+
+    caught = "    except (TypeError, AttributeError, IndexError, ValueError):"
+    into = ["def into(args, outs):", "    try:", *unpack(given, "args"), *unpack(outs, "outs"), caught]
+    into += ["        return slow(args, outs)", *take, f"    status = {call}", *give]
+    into += ["    return slow(args, outs) if status else outs"]
+    allocations = ["        " + line for line in allocation_lines(target, given, outs, scope)]
+    fresh = ["def fresh(args):", "    try:", *unpack(given, "args"), *allocations, caught]
+    fresh += ["        return slow(args, None)", *take, f"    status = {call}", *give]
+    fresh += [f"    return slow(args, None) if status else ({', '.join(outs)}{',' if outs else ''})"]
+    exec("\n".join([*into, *fresh]), scope)
+    return scope["fresh"], scope["into"]
+
+
+def allocation_lines(target: Target, given: list[str], outs: list[str], scope: dict[str, Any]) -> list[str]:
+    """Fresh arrays for the outputs, their sizes taken from the inputs."""
+    lines: list[str] = []
+    names: dict[Symbol, str] = {}
+    wanted = {s for t in target.outputs for d in t.shape for s in symbols(d)}
+    for x, (_, t) in zip(given, target.inputs, strict=True):
+        for axis, d in enumerate(t.shape):
+            s = plain_symbol(d)
+            if s is not None and s in wanted and s not in names:
+                names[s] = f"n{len(names)}"
+                lines.append(f"{names[s]} = {x}.shape[{axis}]")
+    for k, (out, t) in enumerate(zip(outs, target.outputs, strict=True)):
+        scope[f"dtype{k}"] = canonical(t.dtype)
+        sizes = [render(d, lambda s: names[s] if isinstance(s, Symbol) else "") for d in t.shape]
+        lines.append(f"{out} = empty(({', '.join(sizes)}{',' if len(sizes) == 1 else ''}), dtype{k})")
+    return lines
 
 
 def workspace(size: int) -> Array:
@@ -133,26 +157,9 @@ def workspace(size: int) -> Array:
     return raw[skip : skip + size]
 
 
-def allocator(target: Target) -> Callable[..., list[Array]]:
-    """A function from the inputs to fresh output arrays, written for these shapes."""
-    lines = ["def allocate(" + ", ".join(f"a{k}" for k in range(len(target.inputs))) + "):"]
-    names: dict[Symbol, str] = {}
-    wanted = {s for t in target.outputs for d in t.shape for s in symbols(d)}
-    for k, (_, t) in enumerate(target.inputs):
-        for axis, d in enumerate(t.shape):
-            s = plain_symbol(d)
-            if s in wanted and s is not None and s not in names:
-                names[s] = f"n{len(names)}"
-                lines.append(f"    {names[s]} = a{k}.shape[{axis}]")
-    items: list[str] = []
-    scope: dict[str, Any] = {"empty": np.empty, "min": min, "max": max}
-    for k, t in enumerate(target.outputs):
-        scope[f"d{k}"] = t.dtype
-        sizes = ", ".join(render(d, lambda s: names[s] if isinstance(s, Symbol) else "") for d in t.shape)
-        items.append(f"empty(({sizes}{',' if len(t.shape) == 1 else ''}), d{k})")
-    lines.append(f"    return [{', '.join(items)}]")
-    exec("\n".join(lines), scope)  # names and sizes of our own making: no text of the user's gets here
-    return scope["allocate"]
+def canonical(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The one object that stands for a dtype. An array may carry an equal one, which the gate does not know."""
+    return np.dtype(dtype.str)
 
 
 def as_input(function: str, name: str, t: ArrayType, x: Any) -> Array:
@@ -170,21 +177,27 @@ def as_input(function: str, name: str, t: ArrayType, x: Any) -> Array:
         if found.size == 0 and weak:
             allowed = True
         if not allowed:
+            got = f"{SHORT.get(found.dtype, found.dtype)} of shape {found.shape}"
             raise DTypeError(
-                f"{function}: input {name!r} takes {t}, got {SHORT.get(found.dtype, found.dtype)} of shape {found.shape}, "
+                f"{function}: input {name!r} takes {t}, got {got}, "
                 f"which does not convert without loss; convert it with .astype({str(t.dtype)!r})"
             )
         found = found.astype(t.dtype)
-    if not (found.flags.c_contiguous and found.flags.aligned and found.flags.writeable and found.dtype.isnative):
-        found = np.array(found, dtype=t.dtype, order="C", copy=True)
-    return found.view(np.ndarray)
+    if not (found.flags.c_contiguous and found.flags.aligned):
+        found = np.array(found, order="C", copy=True)
+    return found.view(canonical(t.dtype), np.ndarray)
 
 
-def check_out(function: str, k: int, out: Any, shape: tuple[int, ...], t: ArrayType) -> None:
-    if not isinstance(out, np.ndarray) or out.dtype != t.dtype:
-        got = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise DTypeError(f"{function}: out[{k}] must be an array of type {t}, got {got}")
-    if out.shape != shape:
-        raise ShapeError(f"{function}: out[{k}] must have the shape {shape} (type {t}), got {out.shape}")
-    if not out.flags.writeable:
-        raise ShapeError(f"{function}: out[{k}] is read-only")
+def check_outs(target: Target, outs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise `DTypeError` or `ShapeError` unless the outputs can be copied to ``outs``."""
+    name = target.name
+    if len(outs) != len(shapes):
+        raise ShapeError(f"{name}: out must have {len(shapes)} arrays, got {len(outs)}")
+    for k, (out, shape, t) in enumerate(zip(outs, shapes, target.outputs, strict=True)):
+        if not isinstance(out, np.ndarray) or out.dtype != t.dtype:
+            got = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise DTypeError(f"{name}: out[{k}] must be an array of type {t}, got {got}")
+        if out.shape != shape:
+            raise ShapeError(f"{name}: out[{k}] must have the shape {shape} (type {t}), got {out.shape}")
+        if not out.flags.writeable:
+            raise ShapeError(f"{name}: out[{k}] is read-only")

@@ -15,8 +15,9 @@ from numba import types
 from numba.core import config
 from numba.np.numpy_support import from_dtype
 
+from staticad.runtime.gate import Gated
 from staticad.runtime.kernels import library as m
-from staticad.runtime.kernels.native import Distinct, Plain, compiled
+from staticad.runtime.kernels.native import Plain, compiled
 
 __all__ = ["b1", "entry", "f4", "f8", "i1", "i2", "i4", "i8", "inner", "m", "u1", "u2", "u4", "u8"]
 
@@ -58,11 +59,9 @@ def entry(signature: str) -> Callable[[Callable[..., Any]], Any]:
     Its array arguments must not overlap where one of them is written."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        if config.DISABLE_JIT:
-            return function
-        dispatcher = compiled(Distinct, no_cfunc_wrapper=True)(function)
-        dispatcher.entry_signature = parse(signature)
-        return dispatcher
+        main: Any = function if config.DISABLE_JIT else compiled(Gated, no_cfunc_wrapper=True)(function)
+        main.entry_signature = parse(signature)
+        return main
 
     return decorate
 

@@ -64,7 +64,8 @@ def plain(target: Target) -> Callable[..., None]:
     def call(*arrays: Any) -> None:
         expected = count + len(target.outputs)
         if len(arrays) != expected:
-            raise TypeError(f"{target.name}: takes {expected} arrays, {count} inputs and then the outputs, got {len(arrays)}")
+            what = f"{expected} arrays, {count} inputs and then the outputs"
+            raise TypeError(f"{target.name}: takes {what}, got {len(arrays)}")
         caller.into(arrays[:count], arrays[count:])
 
     return call
@@ -274,8 +275,8 @@ def fixed(array: np.ndarray[Any, Any]) -> Any:
     @intrinsic
     def hidden(typingctx: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            library = context.active_code_library
-            library.staticad_arrays = [*getattr(library, "staticad_arrays", ()), array]  # a caller's library holds this one
+            library = context.active_code_library  # which the library of a caller holds on to
+            library.staticad_arrays = [*getattr(library, "staticad_arrays", ()), array]
             data = context.add_dynamic_addr(builder, array.ctypes.data, "staticad")
             return contiguous(context, builder, kind, data, [ir.Constant(INTP, size) for size in array.shape])
 

@@ -6,23 +6,23 @@
 
 from __future__ import annotations
 
-import functools
 import linecache
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 from numba.core import config
 
 from staticad.errors import CompileError
 from staticad.runtime import cache
+from staticad.runtime.gate import Array, bind
 from staticad.runtime.storage import NativeFile, digest
 
 
@@ -30,15 +30,23 @@ from staticad.runtime.storage import NativeFile, digest
 class Native:
     """A loaded program.
 
-    ``call`` is the fastest callable for Python and ``dispatcher`` what ``@njit`` code calls (the plain function under
-    NUMBA_DISABLE_JIT); ``path`` the source file, if one could be written; ``seconds`` the time each stage took.
+    ``dispatcher`` is what ``@njit`` code calls (the plain function under NUMBA_DISABLE_JIT); ``path`` the source file,
+    if one could be written; ``seconds`` the time each stage took.
     """
 
-    call: Callable[..., int]
     dispatcher: Any
     path: str | None
     cache_hit: bool
     seconds: dict[str, float]
+
+    def bind(self, held: dict[int, Array], written: Collection[int]) -> Callable[..., int]:
+        """The program as a Python callable; see `gate.bind`."""
+        return bind(self.dispatcher, held, written)
+
+    @cached_property
+    def call(self) -> Callable[..., int]:
+        """The program as a Python callable of all its arguments, each of which may be written."""
+        return self.bind({}, range(len(self.dispatcher.entry_signature.args)))
 
     def asm(self) -> str:
         """The assembly text; compiles once more where the code came from the disk cache, which holds no text."""
@@ -84,7 +92,7 @@ def build(source: str, module_name: str, key: str) -> Native:
     module = execute(source, module_name, path)
     seconds["import"] = perf_counter() - start
     if config.DISABLE_JIT:
-        return Native(quiet(module.main), module.main, path and str(path), False, seconds)
+        return Native(module.main, path and str(path), False, seconds)
 
     start = perf_counter()
     dispatcher = module.main
@@ -99,7 +107,7 @@ def build(source: str, module_name: str, key: str) -> Native:
     dispatcher.disable_compile()
     hit = file is not None and file.hit
     seconds["load" if hit else "compile"] = perf_counter() - start
-    return Native(dispatcher, dispatcher, path and str(path), hit, seconds)
+    return Native(dispatcher, path and str(path), hit, seconds)
 
 
 def save(source: str, path: Path) -> Path | None:
@@ -121,14 +129,3 @@ def execute(source: str, name: str, path: Path | None) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def quiet(function: Callable[..., int]) -> Callable[..., int]:
-    """The plain Python function without NumPy's floating point warnings, which native code does not give either."""
-
-    @functools.wraps(function)
-    def call(*args: Any) -> int:
-        with np.errstate(all="ignore"):
-            return function(*args)
-
-    return call

@@ -79,9 +79,10 @@ def knows(typingctx: Any, p: Any) -> Any:
 
 @kernel(unavailable)
 def gemm(
-    typingctx: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any, beta: Any, c: Any, ldc: Any
-) -> Any:
-    """``c[m, n] = op(a)[m, k] @ op(b)[k, n] + beta * c``, op transposing where ``ta``, ``tb``; with beta 0, c is not read."""
+    typingctx: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any,
+    beta: Any, c: Any, ldc: Any,
+) -> Any:  # fmt: skip
+    """``c[m, n] = beta * c + op(a)[m, k] @ op(b)[k, n]`` (no c for beta 0), op transposing where ``ta``, ``tb``."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         if signature.args[5].dtype not in LETTERS:

@@ -106,8 +106,8 @@ PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow 
 def share_memory(given: int, updated: int, read: int, *arrays: Any) -> bool:
     """Whether memory that is written overlaps an array that a caller chose.
 
-    ``arrays`` are C-contiguous: ``given`` ones from the caller, ``updated`` and ``read`` ones that the program holds, and
-    the rest, outputs. Outputs are compared with all others, updated ones with given ones.
+    ``arrays`` are C-contiguous: ``given`` ones from the caller, ``updated`` and ``read`` ones that the program holds,
+    and the rest, outputs. Outputs are compared with all others, updated ones with given ones.
     """
     pairs = [(j, i) for j in range(given + updated + read, len(arrays)) for i in range(j)]
     pairs += [(j, i) for j in range(given, given + updated) for i in range(given)]
@@ -137,7 +137,7 @@ def clash(typingctx: Any, given: Any, updated: Any, read: Any, *arrays: Any) -> 
             builder.store(low, builder.gep(lows, [ir.Constant(INTP, k)]))
             builder.store(high, builder.gep(highs, [ir.Constant(INTP, k)]))
         for js, end in ranges:
-            numbers = [ir.Constant(INTP, number) for number in (js.start, js.stop, held + count if end is None else end)]
+            numbers = [ir.Constant(INTP, number) for number in (js.start, js.stop, count if end is None else end)]
             found = builder.or_(found, builder.call(any_meet(builder.module), [lows, highs, *numbers]))
         return found
 
@@ -150,7 +150,7 @@ def meet(builder: ir.IRBuilder, low: ir.Value, high: ir.Value, other_low: ir.Val
 
 
 def any_meet(module: ir.Module) -> ir.Function:
-    """The function ``(lows, highs, start, stop, end)``: whether span j of ``start..stop`` meets one before it and ``end``.
+    """The function ``(lows, highs, start, stop, end)``: whether a span from ``start`` on meets one before it and end.
 
     Never inlined, so that loops of known length over pairs are not unrolled."""
     name = "staticad_any_meet"

@@ -19,11 +19,14 @@ FLAGS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"contract"},
     "boundscheck": False,
+    "_nrt": False,  # no counting of references to arrays: whoever calls holds them, and nothing is allocated
 }
 
 
 class Plain(compiler.CompilerBase):
     """Numba's own passes less those that plain code (no closures, `with`, literals, parallel loops) never needs."""
+
+    lowering: type[typed_passes.BaseNativeLowering] = typed_passes.NativeLowering
 
     def define_pipelines(self) -> list[PassManager]:
         passes = PassManager("staticad")
@@ -36,7 +39,7 @@ class Plain(compiler.CompilerBase):
             typed_passes.NopythonTypeInference,
             typed_passes.PreLowerStripPhis,
             typed_passes.IRLegalization,
-            typed_passes.NativeLowering,
+            self.lowering,
             typed_passes.NoPythonBackend,
         ):
             passes.add_pass(step, step.__name__)

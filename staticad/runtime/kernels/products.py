@@ -54,7 +54,7 @@ def loops(
     typingctx: Any, x: Any, y: Any, out: Any, nm: Any, nn: Any, nk: Any,
     xm: Any, xk: Any, yk: Any, yn: Any, om: Any, on: Any, more: Any,
 ) -> Any:  # fmt: skip
-    """``out[i, j] = sum_k x[i, k] y[k, j]`` (``+=`` with ``more``), with an innermost loop over unit strides where there are any.
+    """``out[i, j] = sum_k x[i, k] y[k, j]``, ``+=`` with ``more``; the innermost loop is over unit strides if it can.
 
     Written as LLVM because Numba's front end takes most of a second to get through the same loops."""
     element = x.dtype

@@ -1,0 +1,298 @@
+"""Generated source: names that are data, parentheses, determinism; whatever goes in, what comes out is plain Python."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+import re
+import tokenize
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import PROGRAMS, build, generate
+
+import staticad as ad
+from staticad.expressions import bare, comment, fill, is_literal, literal, tidy
+from staticad.function import Function
+from staticad.names import RESERVED, Names
+
+GENERATED = [
+    "work",
+    "status",
+    "main",
+    "m",
+    "np",
+    "entry",
+    "inner",
+    "f8",
+    "i8",
+    "b1",
+    "i",
+    "j",
+    "k",
+    "i0",
+    "out",
+    "out_1",
+]
+TEMPORARY = ["exp", "sum_", "sum", "max_", "at", "x_ij", "x_flat", "part_0", "contract", "divide_1", "__", "__name__"]
+BUILTIN = ["range", "min", "max", "abs", "print", "exec", "len", "True_", "None_", "id", "object"]
+
+
+def program(name: str, other: str, size: str, key: str) -> Function:
+    """A program with reductions, a product, a gather and a merging reshape, with these names."""
+    x, y = ad.input(name, (size, 6)), ad.input(other, (6,))
+    at = ad.input("index" if "index" not in (name, other) else "index_", (3,), "int64")
+    w = ad.parameter(np.ones((6, 2)), name=key)
+    e = ad.exp(x + y)
+    soft = ad.nn.softmax(e)
+    outputs = {
+        key: soft @ w,
+        name: ad.reshape(ad.exp(e), (-1,)) * 2,
+        size: y[at] + ad.max(x),
+        "z": ad.sum(e * soft, axis=1),
+    }
+    return generate([x, y, at], outputs, name=other)
+
+
+def names_of(source: str) -> list[str]:
+    return [t.string for t in tokenize.generate_tokens(StringIO(source).readline) if t.type == tokenize.NAME]
+
+
+def arguments(source: str) -> list[str]:
+    tree = ast.parse(source)
+    main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    return [a.arg for a in main.args.args]
+
+
+def well_formed(source: str) -> None:
+    """It parses, binds nothing reserved, reads only what is bound, and holds only loops, assignments, known calls."""
+    tree = ast.parse(source)
+    assert source.isascii()
+    given_by_import = {
+        a.asname or a.name for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)) for a in node.names
+    }
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    allowed = (ast.Expr, ast.Import, ast.ImportFrom, ast.FunctionDef)
+    assert all(isinstance(node, allowed) for node in tree.body)
+    for f in functions:
+        own = [a.arg for a in f.args.args]
+        assert len(own) == len(set(own))
+        bound = set(own)
+        for node in ast.walk(f):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                bound.add(node.id)
+        taken = given_by_import | {g.name for g in functions} | set(dir(builtins)) | set(keyword.kwlist)
+        assert not (bound - {"status"}) & taken, (bound - {"status"}) & taken
+        read = {node.id for node in ast.walk(f) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        assert read <= bound | given_by_import | {g.name for g in functions} | {
+            "range",
+            "max",
+            "min",
+            "abs",
+            "True",
+            "False",
+        }
+    statements = (
+        ast.Assign, ast.For, ast.If, ast.Return, ast.Expr, ast.FunctionDef, ast.Import, ast.ImportFrom,
+    )  # fmt: skip
+    assert all(isinstance(node, statements) for node in ast.walk(tree) if isinstance(node, ast.stmt))
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert all(re.fullmatch(r"m\.\w+|range|max|min|abs|entry|part_\d+|[bfiu][1248]", call) for call in calls), calls
+
+
+# names ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*GENERATED, *TEMPORARY, *BUILTIN])
+def test_a_name_like_a_generated_one_is_kept_apart(name: str) -> None:
+    f = program(name, "y" if name != "y" else "x", "n", "w")
+    well_formed(f.source)
+    if name not in RESERVED and not keyword.iskeyword(name) and name.strip("_"):
+        assert name.strip("_") in f.source
+
+
+def test_one_name_for_everything() -> None:
+    x = ad.input("a", ("a",))
+    w = ad.parameter(np.ones(3), name="a")
+    f = generate([x], {"a": ad.sum(x) * w}, name="a")
+    well_formed(f.source)
+    assert len(set(arguments(f.source))) == 3
+
+
+def test_user_names_are_used_where_they_are_free() -> None:
+    f = program("signal", "offset", "frames", "weights")
+    assert arguments(f.source)[:5] == ["work", "signal", "offset", "index", "weights"]
+    assert "frames = signal.shape[0]" in f.source
+
+
+def test_reserved_names_get_an_underscore() -> None:
+    assert arguments(program("np", "range", "m", "work").source)[1:5] == ["np_", "range_", "index", "work_"]
+
+
+HOSTILE = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        [
+            '"""\nimport os\n"""',
+            "x); import os; (",
+            "x\n    evil()",
+            "\\",
+            "ａｂ",
+            "é",
+            "a" * 500,
+            "\u202e",
+            "#",
+            "'",
+            "{x}",
+            "%s",
+        ]
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=HOSTILE, storage=HOSTILE, key=HOSTILE)
+def test_no_text_of_the_user_is_ever_code(name: str, storage: str, key: str) -> None:
+    """Where a name is refused nothing is generated; else only letters, digits and underscores of it arrive."""
+    try:
+        x = ad.input(name, (name, 2))
+    except ValueError:
+        x = ad.input("x", ("n", 2))
+    try:
+        w = ad.parameter(np.ones(2), name=storage)
+    except ValueError:
+        w = ad.parameter(np.ones(2))
+        w.node.name = storage
+        w.storage.name = storage
+    y = ad.exp(x * w)
+    y.node.name = name
+    f = generate([x], {key: ad.sum(y), "y": y})
+    well_formed(f.source)
+
+
+@settings(max_examples=200, deadline=None)
+@given(hints=st.lists(st.one_of(st.none(), HOSTILE, st.sampled_from([*GENERATED, *TEMPORARY, *BUILTIN])), max_size=20))
+def test_claimed_names_are_distinct_identifiers(hints: list[str | None]) -> None:
+    names = Names()
+    claimed = [names.claim(hint) for hint in hints]
+    assert len(set(claimed)) == len(claimed)
+    for name in claimed:
+        assert name.isidentifier()
+        assert name.isascii()
+        assert not keyword.iskeyword(name)
+        assert name not in RESERVED
+
+
+def test_comments_are_one_line() -> None:
+    assert comment("a\nimport os\r\x0b\u2028b") == "a?import os???b"
+
+
+# text -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_are_well_formed(name: str) -> None:
+    source = build(name)[1].source
+    well_formed(source)
+    assert max(map(len, source.splitlines())) <= 160
+    imported = re.findall(r"from staticad.runtime.generated import (.*)", source)[0].split(", ")
+    words = names_of(source)
+    assert all(words.count(name) > 1 for name in imported), "no unused import"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_element_is_loaded_twice_in_one_statement(name: str) -> None:
+    for line in build(name)[1].source.splitlines():
+        value = line.partition(" = ")[2]
+        loads = re.findall(r"\b\w+\[[^\[\]]*\]", value)
+        again = [x for x in set(loads) if loads.count(x) > 1]
+        assert not again, line
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_parentheses_but_needed_ones(name: str) -> None:
+    for line in build(name)[1].source.splitlines():
+        if line.startswith("     ") or " = " in line:
+            assert tidy(line) == line
+
+
+@pytest.mark.parametrize("name", ["mlp", "layer_norm", "adam", "swap"])
+def test_the_same_program_gives_the_same_text(name: str) -> None:
+    assert build(name)[1].source == build(name)[1].source
+
+
+def test_the_source_shows_types_and_origins() -> None:
+    source = build("softmax")[1].source
+    assert "# f32[n, 50] = exp" in source
+    assert source.startswith('"""softmax(x, g) (generated by staticad; do not edit)"""')
+
+
+def test_large_programs_are_split_into_functions_of_bounded_size() -> None:
+    x = ad.input("x", (8,))
+    y = x
+    for _ in range(150):
+        y = ad.sin(y) / ad.sum(y)
+    f = generate([x], y)
+    well_formed(f.source)
+    tree = ast.parse(f.source)
+    sizes = [len(ast.unparse(node).splitlines()) for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert len(sizes) > 2
+    assert max(sizes) < 600
+
+
+# pieces ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "expected"),
+    [
+        ("{x} * {y}", {"x": "a + b", "y": "c"}, "(a + b) * c"),
+        ("({x} + {y})", {"x": "a", "y": "b[i, j]"}, "a + b[i, j]"),
+        ("m.pow({x}, {y})", {"x": "a + b", "y": "-c"}, "m.pow(a + b, -c)"),
+        ("(-{x})", {"x": "-a"}, "-(-a)"),
+        ("({y} if {x} else {z})", {"x": "a < b", "y": "a", "z": "0.0"}, "a if (a < b) else 0.0"),
+    ],
+)
+def test_fill(template: str, values: dict[str, str], expected: str) -> None:
+    assert fill(template, values) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.recursive(
+        st.sampled_from(["a", "b[i]", "1.5", "-2.0"]), lambda x: st.tuples(x, st.sampled_from("+-*/"), x), max_leaves=12
+    )
+)
+def test_tidy_keeps_the_meaning(tree: Any) -> None:
+    def text(node: Any) -> str:
+        return node if isinstance(node, str) else f"({text(node[0])} {node[1]} {text(node[2])})"
+
+    line = f"    y = {text(tree)}"
+    assert ast.dump(ast.parse(tidy(line).strip())) == ast.dump(ast.parse(line.strip()))
+    assert len(tidy(line)) <= len(line)
+
+
+def test_bare() -> None:
+    assert bare("((a) + (b))") == "(a) + (b)"
+    assert bare("(a)(b)") == "(a)(b)"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int32", "int64", "uint8", "uint64", "bool"])
+def test_literals_have_their_value_and_type(dtype: str) -> None:
+    from staticad.runtime import generated
+
+    kind = np.dtype(dtype)
+    info = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind) if kind.kind != "b" else None
+    values: list[Any] = [0, 1] if info is None else [0, 1, info.max, info.min]
+    if kind.kind == "f":
+        values += [-0.0, 0.1, -1e-30, np.inf, -np.inf, np.nan, 1e-45, 5e-324]
+    for value in values:
+        text = literal(kind.type(value).item(), kind)
+        assert is_literal(text), text
+        found = eval(text, {**vars(generated), "np": np})
+        assert np.asarray(found, kind).tobytes() == np.asarray(value, kind).tobytes()
