@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure staticad beside its peers and write results, table and plot to ``benchmarks/results``.
+"""``python -m benchmarks``: measure staticad beside its peers; results, table and plot go to ``benchmarks/results``.
 
 Each number of threads, and each kind of malloc, is measured by a process of its own, since libraries fix both when they
 start. Without ``--threads``, one thread and two.
@@ -23,11 +23,15 @@ SLOW_TO_COMPILE = ("pytensor", "torch.compile")  # seconds for each program: too
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few sizes, short times, no peers that compile for seconds")
+    parser.add_argument(
+        "--quick", action="store_true", help="few sizes, short times, no peers that compile for seconds"
+    )
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this workload (may be repeated)")
     parser.add_argument("--peers", metavar="A,B", help="these peers, beside staticad")
     parser.add_argument("--threads", type=int, metavar="N", help="this many threads (default: 1 and 2; with --quick 1)")
-    parser.add_argument("--malloc", choices=("stock", "tuned"), help="glibc's malloc as it is, or kept from returning pages")
+    parser.add_argument(
+        "--malloc", choices=("stock", "tuned"), help="glibc's malloc as it is, or kept from returning pages"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="where results, table and plot go")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)  # this is a measuring process
     return parser.parse_args()
@@ -38,12 +42,16 @@ def main() -> int:
     if args.measure:
         return measure(args)
     threads = [args.threads] if args.threads else [1] if args.quick else [1, 2]
-    mallocs = [args.malloc] if args.malloc else ["stock"] if args.quick or sys.platform != "linux" else ["stock", "tuned"]
+    mallocs = (
+        [args.malloc] if args.malloc else ["stock"] if args.quick or sys.platform != "linux" else ["stock", "tuned"]
+    )
     for n in threads:
         for malloc in mallocs:
             command = [sys.executable, "-m", "benchmarks", "--measure", *sys.argv[1:]]
             command += ["--threads", str(n), "--malloc", malloc]
-            status = subprocess.run(command, env=machine.environment(n, tuned=malloc == "tuned"), check=False).returncode
+            status = subprocess.run(
+                command, env=machine.environment(n, tuned=malloc == "tuned"), check=False
+            ).returncode
             if status:
                 return status
     from benchmarks import report

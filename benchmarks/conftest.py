@@ -1,6 +1,6 @@
-"""Lets pytest-benchmark run the workloads: ``pytest benchmarks --benchmark-enable``, a group for each workload and size.
+"""Lets pytest-benchmark run the workloads: ``pytest benchmarks --benchmark-enable``, a group for each size.
 
-Without ``--benchmark-enable`` every program runs once and is checked. ``-m "not slow"``, the default, takes quick sizes.
+Without ``--benchmark-enable`` every program runs once and is checked. ``-m "not slow"``, the default, takes few sizes.
 """
 
 from __future__ import annotations

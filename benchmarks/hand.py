@@ -32,8 +32,7 @@ def greater(typingctx: Any, acc: Any, x: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = args[0].type
         function = builder.module.declare_intrinsic("llvm.maxnum", [kind], ir.FunctionType(kind, [kind, kind]))
-        call = builder.call(function, args, fastmath=("nnan", "nsz"))
-        return call
+        return builder.call(function, args, fastmath=("nnan", "nsz"))
 
     return acc(acc, acc), codegen
 

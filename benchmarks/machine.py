@@ -43,7 +43,9 @@ def limit_threads(threads: int) -> None:
 def cpu_name() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def describe() -> dict[str, Any]:
@@ -72,7 +74,7 @@ def best(run: Any, repeats: int) -> float:
 
 
 def bandwidth(size: int = 1 << 24, repeats: int = 7) -> float:
-    """Bytes a second of one thread's ``a = b + 3 c`` over arrays far larger than the caches, counting each array once."""
+    """Bytes a second of one thread's ``a = b + 3 c`` over arrays far larger than the caches, each counted once."""
     import numpy as np
 
     from benchmarks.hand import njit
@@ -87,7 +89,7 @@ def bandwidth(size: int = 1 << 24, repeats: int = 7) -> float:
 
 
 def fma_rate(dtype: str, count: int = 1 << 22, repeats: int = 7) -> float:
-    """Flops a second of one thread's fused multiply-adds on registers: sixteen independent chains of the widest vectors."""
+    """Flops a second of one thread's fused multiply-adds on registers: independent chains of the widest vectors."""
     from benchmarks.fma import chains
 
     run, flops = chains(dtype, count)

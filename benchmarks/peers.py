@@ -1,8 +1,8 @@
 """How each peer is set up and called in its best form; knows no workload.
 
-Where the peers' namespaces agree, a workload writes its program once as ``program(xp, *tensors)`` and `derivatives` makes
-every peer's version of value and gradients; where they do not, the workload gives a peer a program of its own. Peers are
-imported when first used, since the number of threads is fixed before.
+Where the peers' namespaces agree, a workload writes its program once as ``program(xp, *tensors)``, and `derivatives`
+makes every peer's version of value and gradients; where they do not, the workload gives a peer a program of its own.
+Peers are imported when first used, since the number of threads is fixed before.
 """
 
 from __future__ import annotations
@@ -63,13 +63,14 @@ def version(distribution: str) -> str | None:
         return None
 
 
-# each peer's library, set up --------------------------------------------------------------------------------------------
+# each peer's library, set up -----------------------------------------------------------------------------------------
 
 
 @cache
 def jax() -> ModuleType:
     module = importlib.import_module("jax")
     module.config.update("jax_enable_x64", True)
+    module.config.update("jax_cpu_enable_async_dispatch", False)  # one that waits anyway gains by not changing threads
     return module
 
 
@@ -85,7 +86,12 @@ def pytensor() -> ModuleType:
 
 def namespace(peer: str) -> Any:
     """What a program written once calls ``xp``."""
-    name = {"staticad": "staticad", "torch.compile": "torch", "pytensor": "pytensor.tensor", "autograd": "autograd.numpy"}
+    name = {
+        "staticad": "staticad",
+        "torch.compile": "torch",
+        "pytensor": "pytensor.tensor",
+        "autograd": "autograd.numpy",
+    }
     if family(peer) == "jax":
         return jax().numpy
     return importlib.import_module(name.get(family(peer), family(peer)))
@@ -97,7 +103,7 @@ def load(peer: str) -> None:
         namespace(peer)
 
 
-# ours -------------------------------------------------------------------------------------------------------------------
+# ours ----------------------------------------------------------------------------------------------------------------
 
 
 def staticad(make: Callable[..., tuple[Sequence[Any], Any]], name: str = "f") -> dict[str, Builder]:
@@ -121,7 +127,9 @@ def staticad(make: Callable[..., tuple[Sequence[Any], Any]], name: str = "f") ->
     return {"staticad": fresh, "staticad out=": into}
 
 
-def staticad_derivatives(program: Written, shapes: Sequence[Shape], wrt: Sequence[int], mode: str) -> dict[str, Builder]:
+def staticad_derivatives(
+    program: Written, shapes: Sequence[Shape], wrt: Sequence[int], mode: str
+) -> dict[str, Builder]:
     def make(*arrays: Array) -> tuple[Sequence[Any], Any]:
         import staticad as ad
 
@@ -134,7 +142,7 @@ def staticad_derivatives(program: Written, shapes: Sequence[Shape], wrt: Sequenc
     return staticad(make)
 
 
-# theirs -----------------------------------------------------------------------------------------------------------------
+# theirs --------------------------------------------------------------------------------------------------------------
 
 
 def jax_function(make: Callable[[Any], Callable[..., Any]]) -> Builder:
@@ -272,9 +280,9 @@ def derivatives(
 ) -> dict[str, Builder]:
     """Every peer's value of ``program(xp, *tensors)`` and gradients by the tensors numbered ``wrt``.
 
-    ``shapes`` are those of staticad's inputs, with symbolic dimensions. ``mode``: ``"scalar"``, the value is one; ``"sum"``,
-    the gradients are of its sum; ``"cotangent"``, the last array is the value's cotangent. ``own`` has programs of single
-    peers (None leaves a peer out; ``torch`` stands for ``torch.compile`` too).
+    ``shapes`` are those of staticad's inputs, with symbolic dimensions. ``mode``: ``"scalar"``, the value is one;
+    ``"sum"``, the gradients are of its sum; ``"cotangent"``, the last array is the value's cotangent. ``own`` has
+    programs of single peers (None leaves a peer out; ``torch`` stands for ``torch.compile`` too).
     """
     written: Mapping[str, Written | None] = {
         peer: own.get(peer.replace(".", "_"), own.get(peer.split(".")[0], program)) for peer in ("staticad", *MAKERS)

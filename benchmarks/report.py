@@ -69,8 +69,8 @@ def section(run: Mapping[str, Any]) -> list[str]:
     text = [
         f"## {threads}, {run['malloc']} malloc{', quick' if run['quick'] else ''}",
         "",
-        f"{m['cpu']}, {m['cores']} cores, pinned to {run['cores_used']}; Python {m['python']}; {versions}; {run['time']}, "
-        f"load {m['load'] or 0:.1f}. One thread: {roof['bandwidth'] / 1e9:.1f} GB/s (triad), FMA "
+        f"{m['cpu']}, {m['cores']} cores, pinned to {run['cores_used']}; Python {m['python']}; {versions}; "
+        f"{run['time']}, load {m['load'] or 0:.1f}. One thread: {roof['bandwidth'] / 1e9:.1f} GB/s (triad), FMA "
         f"{roof['fma_float32'] / 1e9:.0f} GFLOP/s in float32, {roof['fma_float64'] / 1e9:.0f} in float64.",
         "",
         "Medians of a call, all peers taking turns; `ahead` is the best peer's time over staticad's (above 1: faster), "
@@ -95,14 +95,16 @@ def section(run: Mapping[str, Any]) -> list[str]:
 def first_calls(groups: dict[tuple[str, str], list[Row]], present: list[str]) -> list[str]:
     """Seconds from nothing to the first result: building, compiling, one call."""
     text = [
-        "First call, with building and compiling (staticad, Numba and Inductor from their disk caches where these were warm):",
+        "First call, with building and compiling (staticad and Inductor from their disk caches where warm):",
         "",
         "| workload | " + " | ".join(present) + " |",
         "|---|" + "---|" * len(present),
     ]
     for (name, size), rows in groups.items():
         # The first form built is the one that compiles.
-        found = [next((r for r in rows if family(r["peer"]) == c and r["first_call"] is not None), None) for c in present]
+        found = [
+            next((r for r in rows if family(r["peer"]) == c and r["first_call"] is not None), None) for c in present
+        ]
         text.append(f"| `{name}` {size} | " + " | ".join(f"{r['first_call']:.2f}" if r else "–" for r in found) + " |")
     return text
 
@@ -110,8 +112,8 @@ def first_calls(groups: dict[tuple[str, str], list[Row]], present: list[str]) ->
 def roofline(groups: dict[tuple[str, str], list[Row]], roof: Mapping[str, float]) -> list[str]:
     """What staticad's code moves and computes, by its own count, beside what one core can."""
     text = [
-        "Counts of staticad's code. `bound` is the time its flops and bytes would take at the rates above on one thread "
-        "(arrays in cache move faster); an exp counts 20 flops.",
+        "Counts of staticad's code. `bound` is the time its flops and bytes would take at the rates above on one "
+        "thread (arrays in cache move faster); an exp counts 20 flops.",
         "",
         "| workload | kernels | temporaries | MB | MFLOP | GB/s | GFLOP/s | bound / time |",
         "|---|---|---|---|---|---|---|---|",
@@ -123,8 +125,8 @@ def roofline(groups: dict[tuple[str, str], list[Row]], roof: Mapping[str, float]
         c, t = r["costs"], r["seconds"]
         bound = max(c["bytes"] / roof["bandwidth"], c["flops"] / roof[f"fma_{r['dtype']}"])
         text.append(
-            f"| `{name}` {size} | {c['kernels']} | {c['temporaries']} | {c['bytes'] / 1e6:.3g} | {c['flops'] / 1e6:.3g} "
-            f"| {c['bytes'] / t / 1e9:.3g} | {c['flops'] / t / 1e9:.3g} | {bound / t:.2f} |"
+            f"| `{name}` {size} | {c['kernels']} | {c['temporaries']} | {c['bytes'] / 1e6:.3g} "
+            f"| {c['flops'] / 1e6:.3g} | {c['bytes'] / t / 1e9:.3g} | {c['flops'] / t / 1e9:.3g} | {bound / t:.2f} |"
         )
     return text
 
@@ -135,7 +137,10 @@ def notes(rows: list[Row]) -> list[str]:
     for r in rows:
         if r["note"]:
             where.setdefault((r["peer"], r["note"]), []).append(f"`{r['workload']}` {r['size']}")
-    return [f"- {peer}: {note} ({', '.join(at) if len(at) < 4 else f'{len(at)} entries'})" for (peer, note), at in where.items()]
+    return [
+        f"- {peer}: {note} ({', '.join(at) if len(at) < 4 else f'{len(at)} entries'})"
+        for (peer, note), at in where.items()
+    ]
 
 
 def plot(runs: list[dict[str, Any]], path: Path) -> None:

@@ -49,7 +49,10 @@ def by_staticad(ad: Any, *x: Any) -> Any:
 def by_jax(jnp: Any, *x: Any) -> Any:
     nn = peers.jax().nn
     f = SimpleNamespace(
-        layer_norm=composed_norm(jnp), softmax=nn.softmax, gelu=lambda x: nn.gelu(x, approximate=False), permute=jnp.transpose
+        layer_norm=composed_norm(jnp),
+        softmax=nn.softmax,
+        gelu=lambda x: nn.gelu(x, approximate=False),
+        permute=jnp.transpose,
     )
     return block(jnp, f, *x)
 

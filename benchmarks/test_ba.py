@@ -1,5 +1,5 @@
-"""`ba` of GradBench: bundle adjustment's sparse Jacobian, a 2 x 15 block (camera, point, weight) for every observation, and
--2 w, the derivative of the weights' own errors. Every observation has a camera, point and feature of its own."""
+"""`ba` of GradBench: bundle adjustment's sparse Jacobian, a 2 x 15 block (camera, point, weight) for every observation,
+and -2 w, the derivative of the weights' own errors. All observations differ."""
 
 from __future__ import annotations
 
@@ -95,7 +95,10 @@ def by_torch(cams: Array, points: Array, weights: Array, features: Array, a: Arr
         seen.append(w.detach().requires_grad_())
         first, second = error(torch, seen[:CAMERA], seen[CAMERA:-1], seen[-1], u.T)
         ones = torch.ones_like(first)
-        rows = [torch.autograd.grad(first, seen, ones, retain_graph=True), torch.autograd.grad(second, seen, ones)]
+        rows = [  # u0 is of one error, u1 of the other
+            torch.autograd.grad(first, seen, ones, retain_graph=True, materialize_grads=True),
+            torch.autograd.grad(second, seen, ones, materialize_grads=True),
+        ]
         return torch.stack([torch.stack(row, 1) for row in rows], 1), -2 * w
 
     return run

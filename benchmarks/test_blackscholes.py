@@ -1,4 +1,4 @@
-"""`blackscholes`: the price of European calls and all first-order greeks: by spot, strike, time, rate and volatility."""
+"""`blackscholes`: prices of European calls and all greeks of first order (spot, strike, time, rate, volatility)."""
 
 from __future__ import annotations
 

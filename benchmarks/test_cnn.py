@@ -1,12 +1,13 @@
 """`cnn`: a step of two 3x3 convolutions with pooling and a dense layer on 28x28 images, value and gradients, float32.
 
-staticad has no convolution yet: nine shifted slices of the padded images are joined along the channels, and one product with
-the 3x3 weights follows (im2col). Images are [batch, row, column, channel], and so they are for JAX and PyTorch
+staticad has no convolution yet: nine shifted slices of the padded images are joined along the channels, and one product
+with the 3x3 weights follows (im2col). Images are [batch, row, column, channel], and so they are for JAX and PyTorch
 (channels_last), whose own convolutions run.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def workload(batch: int, *, quick: bool = False) -> Workload:
     def data() -> tuple[Array, ...]:
         rng = np.random.default_rng(0)
         shapes = [(batch, 28, 28, 1)]
-        for before, after in zip(CHANNELS, CHANNELS[1:], strict=False):
+        for before, after in pairwise(CHANNELS):
             shapes += [(3, 3, before, after), (after,)]
         shapes += [(49 * CHANNELS[2], CLASSES), (CLASSES,)]
         x, *weights = (rng.normal(size=s) * (1 if k == 0 else 0.1) for k, s in enumerate(shapes))

@@ -1,4 +1,4 @@
-"""`gmm` of GradBench: the log-likelihood of a Gaussian mixture with a Wishart prior; gradients by alpha, mu, q and l."""
+"""`gmm` of GradBench: the log-likelihood of a Gaussian mixture with a Wishart prior; gradients by alpha, mu, q, l."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def prior_constant(n: int, d: int, k: int, m: int, gamma: float) -> float:
     return -n * d / 2 * log(2 * pi) + k * (wishart * d * (log(gamma) - 0.5 * log(2)) - multivariate)
 
 
-def likelihood(f: Any, sizes: tuple[int, int, int], m: int, gamma: float, x: Any, alpha: Any, mu: Any, q: Any, l: Any) -> Any:  # noqa: E741
+def likelihood(
+    f: Any, sizes: tuple[int, int, int], m: int, gamma: float, x: Any, alpha: Any, mu: Any, q: Any, l: Any
+) -> Any:
     """``f``: what the libraries name differently: sum, exp, logsumexp(x, axis), triangular(q, l), squares."""
     n, d, k = sizes
     beta = alpha + f.sum(q, axis=1) - 0.5 * f.squares(f.triangular(q, l), x, mu)
@@ -55,7 +57,7 @@ class Composed:
         top = self.xp.max(x, axis=axis, keepdims=True)
         return self.xp.log(self.sum(self.exp(x - top), axis=axis)) + self.xp.max(x, axis=axis)
 
-    def triangular(self, q: Any, l: Any) -> Any:  # noqa: E741
+    def triangular(self, q: Any, l: Any) -> Any:
         """Q [k, d, d]: exp(q) on the diagonal, l below, by a gather."""
         k, d = q.shape
         with_zero = self.xp.concatenate([l, np.zeros((int(k), 1))], axis=1)
@@ -71,7 +73,7 @@ class Composed:
 
 
 def by_staticad(ad: Any) -> Any:
-    def triangular(q: Any, l: Any) -> Any:  # noqa: E741
+    def triangular(q: Any, l: Any) -> Any:
         k, d = q.shape
         with_zero = ad.concat([l, ad.zeros((k, 1))], axis=1)
         return with_zero[:, sources(d)].reshape((k, d, d)) + ad.exp(q)[:, :, None] * np.eye(d)
@@ -80,7 +82,7 @@ def by_staticad(ad: Any) -> Any:
 
 
 def by_jax(jnp: Any) -> Any:
-    def triangular(q: Any, l: Any) -> Any:  # noqa: E741
+    def triangular(q: Any, l: Any) -> Any:
         k, d = q.shape
         diagonal = np.arange(d)
         rows, columns = places(d)
@@ -90,7 +92,7 @@ def by_jax(jnp: Any) -> Any:
 
 
 def by_torch(torch: Any) -> Any:
-    def triangular(q: Any, l: Any) -> Any:  # noqa: E741
+    def triangular(q: Any, l: Any) -> Any:
         rows, columns = map(torch.from_numpy, places(q.shape[1]))
         out = torch.diag_embed(torch.exp(q))
         return out.index_put((torch.arange(len(q))[:, None], rows[None], columns[None]), l)
@@ -99,7 +101,7 @@ def by_torch(torch: Any) -> Any:
 
 
 def by_pytensor(pt: Any) -> Any:
-    def triangular(q: Any, l: Any) -> Any:  # noqa: E741
+    def triangular(q: Any, l: Any) -> Any:
         k, d = q.type.shape
         with_zero = pt.concatenate([l, pt.zeros((k, 1))], axis=1)
         return with_zero[:, sources(d)].reshape((k, d, d)) + pt.exp(q)[:, :, None] * np.eye(d)

@@ -37,7 +37,9 @@ def by_staticad(cost: Callable[..., Any]) -> Callable[..., Any]:
 def by_jax(cost: Callable[..., Any]) -> Callable[[Any], Any]:
     def make(jax: Any) -> Any:
         def run(p: Any, c: Any) -> Any:
-            slope, curved = jax.jvp(jax.grad(lambda c: cost(jax.numpy, jax.numpy.min, p, c)), (c,), (jax.numpy.ones_like(c),))
+            slope, curved = jax.jvp(
+                jax.grad(lambda c: cost(jax.numpy, jax.numpy.min, p, c)), (c,), (jax.numpy.ones_like(c),)
+            )
             return slope / curved
 
         return run

@@ -1,7 +1,7 @@
 """`llsq` of GradBench: least squares of a polynomial against the sign function, value and gradient by its coefficients.
 
-Until staticad has loops, its powers are either unrolled (Horner's rule: m multiplications and additions in one formula) or a
-constant n x m table, as the peers' are, whose two products with vectors are then all that is timed.
+Until there are loops, its powers are either unrolled (Horner's rule: m multiplications and additions in one formula) or
+a constant n x m table, as the peers' are, whose two products with vectors are then all that is timed.
 """
 
 from __future__ import annotations

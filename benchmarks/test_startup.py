@@ -1,6 +1,6 @@
-"""`startup`: the first result in a new process, after the import of the library, with an empty cache and with a warm one.
+"""`startup`: the first result in a new process, after the library's import, with an empty cache and with a warm one.
 
-PyTensor's and Inductor's caches are found and emptied as theirs: each peer is given a cache directory of its own.
+Every peer's cache, where it has one, is put in a directory made for the measurement.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def warm(peer: str, of: Workload) -> Program:
     return run
 
 
-def workload(of: Workload, kind: str, *, quick: bool = False) -> Workload:
+def workload(of: Workload, kind: str) -> Workload:
     make = {"cold": cold, "warm": warm}[kind]
     chosen = [peer for peer in of.peers if peer not in ("staticad out=", "hand")]
     return Workload(
@@ -73,16 +73,11 @@ def workload(of: Workload, kind: str, *, quick: bool = False) -> Workload:
         dtype=of.dtype,
         data=tuple,
         peers={peer: partial(make, peer, of) for peer in chosen},
-        quick=quick,
         reports=True,
     )
 
 
-WORKLOADS = [
-    workload(of, kind, quick=of.name == "tiny" and kind == "warm")
-    for of in (test_tiny.WORKLOADS[0], test_mlp.WORKLOADS[1])
-    for kind in ("cold", "warm")
-]
+WORKLOADS = [workload(of, kind) for of in (test_tiny.WORKLOADS[0], test_mlp.WORKLOADS[1]) for kind in ("cold", "warm")]
 
 
 def test_speed(entry: Any) -> None:

@@ -17,7 +17,7 @@ from benchmarks.workload import INDEPENDENT, Array, Program, Workload, check, co
 
 @dataclass(frozen=True)
 class Pace:
-    """How long to measure: at least ``rounds`` batches of at least ``batch`` seconds, and about ``total`` for a program."""
+    """How long to measure: at least ``rounds`` batches of at least ``batch`` seconds, and about ``total`` in all."""
 
     rounds: int
     batch: float
@@ -66,7 +66,9 @@ def measure(workload: Workload, pace: Pace, chosen: Callable[[str], bool] = lamb
             found[peer] = computed(workload, program)
             rows[peer]["first_call"] = perf_counter() - start
         except Exception as error:  # a peer that cannot run this must not end the run: the row says why
-            rows[peer]["note"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:200]
+            rows[peer]["note"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[
+                :200
+            ]
             continue
         programs[peer] = program
     reference = next((peer for peer in INDEPENDENT if peer in found), None)
@@ -91,6 +93,8 @@ def measure(workload: Workload, pace: Pace, chosen: Callable[[str], bool] = lamb
 
 def interleaved(programs: dict[str, Program], pace: Pace, *, reports: bool) -> dict[str, tuple[list[float], int]]:
     """For each program the seconds a call took in each batch, and the calls in a batch."""
+    if reports:  # each call is a process
+        pace = Pace(rounds=3, batch=0.0, total=0.0)
     counts = {peer: 1 if reports else calls(program, pace.batch) for peer, program in programs.items()}
     times: dict[str, list[float]] = {peer: [] for peer in programs}
     spent = dict.fromkeys(programs, 0.0)

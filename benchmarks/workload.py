@@ -24,7 +24,7 @@ class Workload:
     """One program at one size: ``peers`` make it, each in its best form, from the arrays that ``data`` returns.
 
     ``sizes`` are those of the symbolic dimensions in staticad's version, to count its flops and bytes. A program whose
-    ``reports`` is true returns ``(seconds, results)``: it took the time itself, as one that runs in another process must.
+    ``reports`` is true returns ``(seconds, results)``: it took the time itself, in another process.
     """
 
     name: str
@@ -78,7 +78,9 @@ def check(workload: Workload, peer: str, actual: Sequence[Array], expected: Sequ
     found = difference(actual, expected)
     if not found <= TOLERANCE[workload.dtype]:
         shapes = f"shapes {[a.shape for a in actual]} and {[b.shape for b in expected]}"
-        raise DisagreementError(f"{workload}: {peer} differs by {found:.2g} of the largest value from the reference ({shapes})")
+        raise DisagreementError(
+            f"{workload}: {peer} differs by {found:.2g} of the largest value from the reference ({shapes})"
+        )
     return found
 
 

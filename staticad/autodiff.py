@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from staticad.dtypes import can_require_grad
-from staticad.ir import Node, toposort
+from staticad.ir import Node, toposort, toposort_until
 from staticad.ops.rules import accumulate
 
 
@@ -42,6 +42,11 @@ def pull(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node
         for x, gx in zip(node.args, node.op.vjp(node, g), strict=True):
             if gx is not None and x in active:
                 waiting.setdefault(x, []).append(gx)
+    known = dict.fromkeys(order, None)
+    for g in found.values():
+        for node in toposort_until(g, known):
+            node.backward = True
+            known[node] = None
     return [found.get(x) for x in wrt]
 
 

@@ -94,7 +94,10 @@ def _held(value: ArrayLike, name: str | None, what: str) -> Parameter:
 
 def constant(value: ArrayLike, name: str | None = None) -> Tensor:
     """A tensor of fixed values, copied. A tensor is returned as it is."""
-    return asarray(value)
+    out = asarray(value)
+    if name is not None and not isinstance(value, Tensor):
+        out.name = name
+    return out
 
 
 def asarray(

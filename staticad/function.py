@@ -5,21 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticad.autodiff import pull
-from staticad.compile import Compiled, check_closed, compile_nodes
 from staticad.errors import DTypeError, GraphError, ShapeError
-from staticad.ir import ArrayType, Cell, Graph, Node, toposort
-from staticad.nests import leaves, map_leaves, rebuild
-from staticad.ops import creation, sources
-from staticad.report import Kernel, Stats, kernels, stats
-from staticad.residuals import choose_residuals, replace
-from staticad.runtime.call import Caller, Target
-from staticad.shapes import check_name
+from staticad.ir import Cell, Graph, Node, toposort
+from staticad.interpret import plain_symbol
+from staticad.nests import aligned, leaves, map_leaves, rebuild
+from staticad.ops import sources
+from staticad.shapes import Expr, check_name, symbols
 from staticad.tensor import Array, Parameter, Tensor
+
+if TYPE_CHECKING:
+    from staticad.passes import Passes
+    from staticad.report import Kernel, Stats
 
 
 def compile(  # noqa: A001
@@ -51,6 +51,8 @@ def compile(  # noqa: A001
 
 
 def _input_list(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    if not isinstance(inputs, (Tensor, list, tuple)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(f"compile: inputs are tensors made by staticad.input, in a list, not {type(inputs).__name__}")
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     names: set[str] = set()
     for x in given:
@@ -99,10 +101,13 @@ class Function:
         self._names = [source_of(x.node).params["name"] for x in inputs]
         nodes = [source_of(x.node) for x in inputs]
         results = [out.node for out in flat]
+        self._results = results
         replaced = {_storage_node(name, p): _new_value(name, p, t) for p, t in updates.items()}
-        check_closed(nodes, [*results, *replaced.values()])
-        self.compiled = compile_nodes(nodes, results, replaced, name, _output_names(outputs))
-        self._caller = Caller(_target(name, self.compiled, nodes, results))
+        _check_closed(nodes, [*results, *replaced.values()])
+        _check_sizes(name, nodes, [*results, *replaced.values()])
+        from staticad.passes import build  # the compiler is imported when there is something to compile
+
+        self.compiled, self._caller = build(name, nodes, results, replaced, _output_names(outputs))
         self._fresh, self._into = self._caller.fresh, self._caller.into
         self._last = threading.local()
         self._lock = threading.Lock()
@@ -157,8 +162,11 @@ class Function:
     def vjp(self, *arrays: Any, **named: Any) -> tuple[Any, Callable[[Any], dict[Tensor, Array]]]:
         """The outputs, and a pullback: from a cotangent (in the nest of the outputs) to those of inputs and parameters.
 
-        The pullback returns a dict with an array for every input and parameter that requires grad. What the backward pass
-        needs of the forward pass is kept, not computed again; the pullback may be called many times.
+        The pullback returns a dict with an array for every input that requires grad, and for every parameter (or tensor
+        made a leaf, or retained) that requires grad and the outputs depend on. What the backward pass needs of the forward
+        pass is kept, not computed again; the pullback may be called many times. It reads the arrays given and the
+        parameters as they are then, so they must not change in between. The function's ``updates`` are not made.
+        Raises `GraphError` where no output requires grad.
 
         >>> import numpy as np, staticad as ad
         >>> x = ad.input("x", (2,), requires_grad=True)
@@ -168,22 +176,28 @@ class Function:
         """
         if named:
             arrays = self._by_name(arrays, named)
+        self._check_differentiable()
         outputs, pullback = self._forward(arrays)
         nest = outputs[0] if self._single else rebuild(self.outputs, iter(outputs))
 
         def pull_back(cotangent: Any = None) -> dict[Tensor, Array]:
             found = pullback(self._cotangents(outputs, cotangent))
-            return {t: g for t, g in zip(self._passes.tensors, found, strict=True) if t is not None}
+            return {t: g for t, g in zip(self._tensors, found, strict=True) if t is not None}
 
         return nest, pull_back
 
     def backward(self, gradient: Any = None) -> None:
         """Pull a cotangent back through the last call of this thread and add the gradients to ``.grad`` of the leaves.
 
-        ``gradient`` may be left out where the output is a scalar. Raises `GraphError` before any call.
+        ``gradient`` may be left out where the output is a scalar. The arrays of that call and the parameters must not have
+        changed since. Raises `GraphError` before any call, where no output requires grad, and for a function with updates.
         """
-        if not self._differentiable:
-            raise GraphError(f"{self.name}: no output requires grad; give an input requires_grad=True or use a parameter")
+        self._check_differentiable()
+        if self.updates:
+            raise GraphError(
+                f"{self.name}: backward of a function with updates, whose parameters have changed since the call; "
+                "compile the outputs without updates, or the gradients by staticad.grad with them"
+            )
         arrays = getattr(self._last, "arrays", None)
         if arrays is None:
             raise GraphError(f"{self.name}: backward before any call; call the function first")
@@ -193,8 +207,13 @@ class Function:
             self._records = True
         found = self._last.pullback(self._cotangents(self._last.outputs, gradient))
         with self._lock:
-            for cell, g in zip(self._passes.cells, found, strict=True):
-                cell.grad = g if cell.grad is None else cell.grad + g
+            for cell, g in zip(self._cells, found, strict=True):
+                if cell is not None:  # a sum of 0-d arrays is a scalar
+                    cell.grad = g if cell.grad is None else np.asarray(cell.grad + g)
+
+    def _check_differentiable(self) -> None:
+        if not self._differentiable:
+            raise GraphError(f"{self.name}: no output requires grad; give an input requires_grad=True or use a parameter")
 
     def _recorded(self, arrays: tuple[Any, ...], out: Any) -> Any:
         """A call that keeps what backward needs, since this function's backward is in use."""
@@ -202,7 +221,11 @@ class Function:
         outputs, self._last.pullback = self._forward(arrays)
         self._last.outputs = outputs
         if out is not None:
-            for to, value in zip([out] if self._single else self._outs(out), outputs, strict=True):
+            from staticad.runtime.call import check_outs
+
+            outs = [out] if self._single else self._outs(out)
+            check_outs(self._caller.target, outs, [value.shape for value in outputs])
+            for to, value in zip(outs, outputs, strict=True):
                 to[...] = value
             return out
         return outputs[0] if self._single else rebuild(self.outputs, iter(outputs))
@@ -215,15 +238,15 @@ class Function:
 
     def _cotangents(self, outputs: Sequence[Array], gradient: Any) -> list[Array]:
         """One array for each output that requires grad. Raises where a gradient is missing or does not fit."""
-        given = [None] * len(outputs) if gradient is None else [gradient] if self._single else self._outs(gradient)
+        given = [None] * len(outputs) if gradient is None else aligned(self.outputs, gradient, f"{self.name}: the gradient")
         found: list[Array] = []
-        for t, value, g in zip(self._flat, outputs, given, strict=True):
+        for t, value, g in zip(self._results, outputs, given, strict=True):
             if not t.requires_grad:
                 continue
             if g is None:
                 if value.size != 1:
                     raise GraphError(
-                        f"{self.name}: backward through a non-scalar output of type {t.node.type} needs a gradient of its shape; "
+                        f"{self.name}: backward through a non-scalar output of type {t.type} needs a gradient of its shape; "
                         "give backward(gradient) the cotangent, or compile a scalar such as its sum"
                     )
                 g = np.ones(value.shape, value.dtype)
@@ -237,7 +260,20 @@ class Function:
 
     @cached_property
     def _passes(self) -> Passes:
-        return Passes(self)
+        from staticad.passes import Passes
+
+        wanted = [x.node for x in self.inputs if x.requires_grad]
+        return Passes(self.name, [source_of(x.node) for x in self.inputs], self._results, wanted)
+
+    @cached_property
+    def _cells(self) -> list[Cell | None]:
+        """Where backward leaves the gradient of each leaf; an input that no output depends on is left alone, as in PyTorch."""
+        passes = self._passes
+        return [x.cell if k < passes.reached else None for k, x in enumerate(passes.leaves)]
+
+    @cached_property
+    def _tensors(self) -> list[Tensor | None]:
+        return [_owner(x, self.inputs) for x in self._passes.leaves]
 
     # looking ---------------------------------------------------------------------------------------------------------
 
@@ -252,13 +288,22 @@ class Function:
         return self.compiled.graph
 
     @property
+    def backward_nodes(self) -> set[Node]:
+        """The nodes of `graph` that a reverse pass made, or that were computed from such."""
+        return {x for x in self.graph.nodes if x.backward}
+
+    @property
     def kernels(self) -> list[Kernel]:
         """The top-level loops and calls of the generated code, with what each reads, writes and computes."""
+        from staticad.report import kernels
+
         return kernels(self.compiled.plan)
 
     @property
     def stats(self) -> Stats:
         """Kernels, flops, bytes, workspace, seconds of compilation by stage, and whether the disk cache was hit."""
+        from staticad.report import stats
+
         return stats(self.compiled)
 
     @cached_property
@@ -278,29 +323,6 @@ class Function:
         return f"<Function {self.name}({arguments}) -> {map_leaves(lambda t: str(t.node.type), self.outputs)}>"
 
 
-class Passes:
-    """The two halves of a derivative as compiled functions: forward with residuals, backward from them."""
-
-    def __init__(self, function: Function):
-        nodes = [source_of(x.node) for x in function.inputs]
-        results = [t.node for t in function._flat]
-        seeds = [t.node for t in function._flat if t.requires_grad]
-        leaf_nodes = [x for x in toposort(seeds) if x.cell is not None and x.requires_grad]
-        self.cells: list[Cell] = [x.cell for x in leaf_nodes if x.cell is not None]
-        self.tensors = [_owner(x, function.inputs) for x in leaf_nodes]
-        given = [_input(f"gradient_{k}" if k else "gradient", x.type) for k, x in enumerate(seeds)]
-        found = pull(seeds, leaf_nodes, given)
-        grads = [creation.fill(x, 0) if g is None else g for x, g in zip(leaf_nodes, found, strict=True)]
-        kept = choose_residuals(results, grads)
-        stand_in = {x: _input(f"kept_{k}", x.type) for k, x in enumerate(kept)}
-        grads = replace(grads, stand_in.get)
-        name = function.name
-        forward = [*results, *kept]
-        self.forward = Caller(_target(f"{name}_forward", compile_nodes(nodes, forward, {}, f"{name}_forward"), nodes, forward))
-        inputs = [*nodes, *stand_in.values(), *given]
-        self.backward = Caller(_target(f"{name}_backward", compile_nodes(inputs, grads, {}, f"{name}_backward"), inputs, grads))
-
-
 def _owner(leaf: Node, inputs: Sequence[Tensor]) -> Tensor | None:
     """The tensor that the user holds for a leaf, if it still lives."""
     for x in inputs:
@@ -310,8 +332,33 @@ def _owner(leaf: Node, inputs: Sequence[Tensor]) -> Tensor | None:
     return owner if isinstance(owner, Tensor) else None
 
 
-def _input(name: str, t: ArrayType) -> Node:
-    return sources.input_(name=name, source=object(), type=t)
+def _check_closed(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+    """Raise `GraphError` unless every input that the outputs depend on is in ``inputs``."""
+    given = set(inputs)
+    for node in toposort(outputs):
+        if node.op is sources.input_ and node not in given:
+            raise GraphError(
+                f"the outputs depend on the input {node.params['name']!r} of type {node.type}, which is not among the inputs "
+                f"({', '.join(x.params['name'] for x in inputs) or 'there are none'}); add it to the list"
+            )
+
+
+def _check_sizes(name: str, inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+    """Raise `GraphError` unless every symbolic dimension in use is the size of an axis of an input."""
+    known = {plain_symbol(d) for x in inputs for d in x.shape}
+    seen: set[object] = set()
+    for node in [*inputs, *toposort(outputs)]:
+        for value in (node.shape, *node.params.values()):
+            if not isinstance(value, (tuple, Expr)) or value in seen:
+                continue
+            seen.add(value)
+            for d in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
+                missing = sorted(str(s) for s in symbols(d) - known) if isinstance(d, Expr) else ()
+                if missing:
+                    raise GraphError(
+                        f"{name}: no input tells the size {missing[0]!r}, which {node!r} needs; "
+                        f"give an input that has an axis of this size alone, such as ({missing[0]!r},)"
+                    )
 
 
 def _storage_node(name: str, p: Parameter) -> Node:
@@ -337,17 +384,3 @@ def _output_names(outputs: Any, prefix: str = "out") -> list[str | None]:
         return [outputs.name or prefix]
     items = outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs)  # pyright: ignore
     return [n for key, value in items for n in _output_names(value, str(key) if isinstance(key, str) else prefix)]
-
-
-def _target(name: str, compiled: Compiled, inputs: Sequence[Node], outputs: Sequence[Node]) -> Target:
-    return Target(
-        name=name,
-        native=compiled.native,
-        inputs=[(x.params["name"], x.type) for x in inputs],
-        hidden=[s.array for s in compiled.hidden],
-        written=[s.array for s in compiled.written],
-        outputs=[x.type for x in outputs],
-        failures=compiled.failures,
-        work_bytes=compiled.plan.work_bytes,
-    )
-

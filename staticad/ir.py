@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -98,7 +98,7 @@ class Node:
     operations stand behind the operators is told by the op table, through ``arithmetic``.
     """
 
-    __slots__ = ("args", "cell", "name", "op", "params", "requires_grad", "type")
+    __slots__ = ("args", "backward", "cell", "name", "op", "params", "requires_grad", "type")
     arithmetic: ClassVar[dict[str, Callable[[Node, Any], Node]]] = {}
 
     def __init__(self, op: Op, args: tuple[Node, ...], params: Mapping[str, Any], type: ArrayType, name: str | None = None):  # noqa: A002
@@ -108,6 +108,8 @@ class Node:
         self.type = type
         self.name = name
         self.cell: Cell | None = None
+        #: Whether a reverse pass made it, or something it is made of; pictures show these nodes apart.
+        self.backward: bool = any(x.backward for x in args)
         self.requires_grad: bool = (
             op.differentiable and can_require_grad(type.dtype) and any(x.requires_grad for x in args)
         )
@@ -236,7 +238,7 @@ def rewrite(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
     return Graph(graph.inputs, tuple(new[x] for x in graph.outputs))
 
 
-def toposort_until(root: Node, known: Mapping[Node, Node]) -> list[Node]:
+def toposort_until(root: Node, known: Container[Node]) -> list[Node]:
     """The nodes below ``root`` that are not in ``known``, operands first."""
     order: list[Node] = []
     seen: set[Node] = set()

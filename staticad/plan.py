@@ -6,7 +6,8 @@ Knows indices and lifetimes, neither ops nor Python source.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staticad.ir import Node
@@ -22,7 +23,7 @@ ALIGNMENT = 64
 PART_WEIGHT = 600
 LOOP_COST = 6
 #: Buffers of static size up to which the best packing is searched (the search is quadratic).
-PACK_LIMIT = 400
+PACK_LIMIT = 200
 
 
 @dataclass(eq=False)
@@ -116,6 +117,7 @@ def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
     here = [u for u in old if u.position == first]
     if not here:
         return True
+    new = [u for u in new if u.writes or u.position == first]
     if any(u.index is None for u in [*here, *new]) or any(u.position != first for u in new):
         return False
     together = [*here, *new]
@@ -241,26 +243,58 @@ def aligned(size: Dim) -> Dim:
     return mul(floordiv(add(size, ALIGNMENT - 1), ALIGNMENT), ALIGNMENT)
 
 
-def pack(buffers: Sequence[Buffer]) -> Dim:
-    """Largest first, each at the lowest offset where it overlaps no buffer that lives at the same time."""
+def pack(buffers: Sequence[Buffer]) -> int:
+    """Place buffers of static size: the best of several orders, each improved by moving up the buffer that stands out."""
+    bound = liveness_bound(buffers)
+    best, offsets = None, list[int]()
+    for key in ORDERS:
+        order = sorted(buffers, key=key)
+        for _ in range(PACK_ROUNDS):
+            total, top = place_in_order(order)
+            if best is None or total < best:
+                best, offsets = total, [b.offset for b in buffers]
+            if best == bound or top == 0:
+                break
+            order.insert(top // 2, order.pop(top))
+        if best == bound:
+            break
+    for b, offset in zip(buffers, offsets, strict=True):
+        b.offset = offset
+    return best or 0
+
+
+ORDERS: tuple[Callable[[Buffer], int], ...] = (
+    lambda b: -static_bytes(b),
+    lambda b: -static_bytes(b) * (b.last - b.first + 1),
+    lambda b: b.first - b.last,
+    lambda b: b.last,
+    lambda b: b.first,
+)
+PACK_ROUNDS = 50
+
+
+def place_in_order(order: Sequence[Buffer]) -> tuple[int, int]:
+    """Each buffer at the lowest offset where it overlaps none that lives at the same time.
+
+    Returns the bytes used and the position in ``order`` of the buffer that reaches highest."""
     placed: list[tuple[int, int, Buffer]] = []
-    total = 0
-    for b in sorted(buffers, key=lambda b: -static_bytes(b)):
-        size = static_bytes(b)
-        at = 0
-        for low, high, other in sorted(placed, key=lambda item: item[0]):
+    total, top = 0, 0
+    for k, b in enumerate(order):
+        size, at = static_bytes(b), 0
+        for low, high, other in placed:  # by offset
             if other.first <= b.last and b.first <= other.last and low < at + size:
                 at = max(at, high)
         b.offset = at
-        placed.append((at, at + size, b))
-        total = max(total, at + size)
-    return total
+        insort(placed, (at, at + size, b), key=lambda item: item[0])
+        if at + size > total:
+            total, top = at + size, k
+    return total, top
 
 
 def static_bytes(b: Buffer) -> int:
     size = aligned(b.bytes)
     assert isinstance(size, int)
-    return size
+    return max(size, ALIGNMENT)  # an array without elements still needs a place
 
 
 def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
@@ -298,7 +332,7 @@ def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
         total: Dim = 0
         for b in work:
             if b.first <= position <= b.last:
-                total = add(total, aligned(b.bytes))
+                total = add(total, static_bytes(b) if is_static(b.shape) else aligned(b.bytes))
         if not any(known_ge(other, total) for other in totals):
             totals = [*(other for other in totals if not known_ge(total, other)), total]
     bound: Dim = 0

@@ -13,7 +13,7 @@ from staticad.shapes import Dim, add, mul, product
 from staticad.store import Storage
 
 if TYPE_CHECKING:
-    from staticad.compile import Compiled
+    from staticad.pipeline import Compiled
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ consumed at the same index there. Knows lowerings, never op names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staticad.ir import Graph, Node
@@ -30,7 +30,7 @@ from staticad.shapes import Dim, Symbol, symbol
 from staticad.store import Reads, Storage, choose_storage
 
 #: Nodes that one outermost loop may hold: keeps bodies within what registers and compile time bear.
-LOOP_WEIGHT = 300
+LOOP_WEIGHT = 4000
 #: Siblings that a nest looks back over for a loop to join; bounds the work for graphs of any size.
 LOOK_BACK = 64
 
@@ -63,14 +63,22 @@ class Nest:
         values: dict[Symbol, Dim] = {old: symbol(new)}
         self.reads = [(node, None if index is None else substitute_all(index, values)) for node, index in self.reads]
         self.writes = [(node, substitute_all(index, values)) for node, index in self.writes]
-        leaf = self.leaf
-        if isinstance(leaf, (Compute, Start)):
-            leaf.index = substitute_all(leaf.index, values)
-            if isinstance(leaf, Compute) and leaf.source is not None:
-                leaf.source = substitute_all(leaf.source, values)
-        elif isinstance(leaf, Step):
-            leaf.target = substitute_all(leaf.target, values)
-            leaf.source = substitute_all(leaf.source, values)
+        rename_items([self.leaf], values)
+
+
+def rename_items(items: Sequence[Item], values: Mapping[Symbol, Dim]) -> None:
+    """Use other loop variables in everything below ``items``."""
+    for item in items:
+        if isinstance(item, Loop):
+            item.writes = {node: [substitute_all(w, values) for w in found] for node, found in item.writes.items()}
+            rename_items(item.body, values)
+        elif isinstance(item, (Compute, Start)):
+            item.index = substitute_all(item.index, values)
+            if isinstance(item, Compute) and item.source is not None:
+                item.source = substitute_all(item.source, values)
+        elif isinstance(item, Step):
+            item.target = substitute_all(item.target, values)
+            item.source = substitute_all(item.source, values)
 
 
 def schedule(graph: Graph) -> Schedule:
@@ -197,6 +205,7 @@ def place(body: list[Item], nest: Nest) -> None:
         at = find(body, nest, loop)
         if at is None:
             break
+        at = unite(body, nest, loop, at)
         joined = body[at]
         assert isinstance(joined, Loop)
         join(joined, nest, loop)
@@ -222,6 +231,8 @@ def earliest(body: list[Item], nest: Nest) -> int:
     at = len(body)
     while at > 0 and written(body[at - 1]).isdisjoint(nest.roots):
         at -= 1
+    while at < len(body) and not isinstance(body[at], (Loop, Whole)):
+        at += 1  # behind the scalars that are there, in the order they came
     return at
 
 
@@ -295,6 +306,33 @@ def find(body: list[Item], nest: Nest, loop: Loop, ignore: Node | None = None) -
         elif item.buffer in needs:
             break
     return sharing
+
+
+def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
+    """Merge the loops that ``nest`` needs values from into one, where they do not depend on each other.
+
+    ``at`` is the one that ``nest`` would join; what an earlier one made would otherwise go through memory as a whole."""
+    for before in range(at - 1, max(-1, at - 1 - LOOK_BACK), -1):
+        late, early = body[at], body[before]
+        assert isinstance(late, Loop)
+        if not isinstance(early, Loop) or nest.roots.isdisjoint(early.writes):
+            continue
+        if early.extent != loop.extent or early.weight + late.weight + nest.weight > LOOP_WEIGHT:
+            continue
+        apart = late.reads.isdisjoint(early.writes) and set(late.writes).isdisjoint(early.reads | set(early.writes))
+        free = all(written(item).isdisjoint(late.reads | nest.roots) for item in body[before + 1 : at])
+        if apart and free and aligned(early, nest, loop, nest.roots):
+            values: dict[Symbol, Dim] = {late.var: symbol(early.var)}
+            rename_items([late], values)
+            early.body += late.body
+            early.reduces += late.reduces
+            for node, found in late.writes.items():
+                early.writes.setdefault(node, []).extend(found)
+            early.reads |= late.reads
+            early.weight += late.weight
+            del body[at]
+            at = before
+    return at
 
 
 def aligned(into: Loop, nest: Nest, loop: Loop, needs: set[Node]) -> bool:

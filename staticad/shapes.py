@@ -11,6 +11,7 @@ import keyword
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from math import gcd
 from operator import index
 from typing import SupportsIndex, TypeAlias, cast
@@ -40,6 +41,10 @@ class Binary:
     @cached_property
     def hash(self) -> int:
         return hash((self.op, self.x, self.y))
+
+    @cached_property
+    def low(self) -> int | None:
+        return _binary_low(self.op, self.x, self.y)
 
     @cached_property
     def order(self) -> str:
@@ -88,6 +93,10 @@ class Expr:
     @cached_property
     def hash(self) -> int:
         return hash(self.key)
+
+    @cached_property
+    def low(self) -> int | None:
+        return _expr_low(self.terms)
 
     @cached_property
     def order(self) -> str:
@@ -294,33 +303,32 @@ def lower_bound(x: Dim) -> int | None:
     """A number that ``x`` is never below, or None where none is known. Symbols are at least 0."""
     if isinstance(x, int):
         return x
+    return x.low
+
+
+def _expr_low(terms: Mapping[Monomial, int]) -> int | None:
     total = 0
-    for m, c in x.terms.items():
-        if not m:
-            total += c
-        elif c < 0 or any((_atom_bound(a) or -1) < 0 for a, _ in m):
-            if c < 0 or not all(_atom_bound(a) is not None and (_atom_bound(a) or 0) >= 0 for a, _ in m):
-                return None
-        else:
-            low = 1
-            for a, p in m:
-                low *= (_atom_bound(a) or 0) ** p
-            total += c * low
+    for m, c in terms.items():
+        lows = [(_atom_low(a), p) for a, p in m]
+        if m and (c < 0 or any(low is None or low < 0 for low, _ in lows)):
+            return None
+        total += c * prod((low or 0) ** p for low, p in lows)
     return total
 
 
-def _atom_bound(a: Atom) -> int | None:
-    if isinstance(a, (Symbol, Element)):
-        return 0
-    x, y = lower_bound(a.x), lower_bound(a.y)
-    if a.op == "//":
-        if isinstance(a.y, int):
-            return x // a.y if x is not None and a.y > 0 else None
-        return 0 if x is not None and x >= 0 else None
-    if a.op == "max":
-        bounds = [b for b in (x, y) if b is not None]
-        return max(bounds, default=None)
-    return None if x is None or y is None else min(x, y)
+def _atom_low(a: Atom) -> int | None:
+    return a.low if isinstance(a, Binary) else 0
+
+
+def _binary_low(op: str, x: Dim, y: Dim) -> int | None:
+    a, b = lower_bound(x), lower_bound(y)
+    if op == "//":
+        if isinstance(y, int):
+            return a // y if a is not None and y > 0 else None
+        return 0 if a is not None and a >= 0 else None
+    if op == "max":
+        return max((low for low in (a, b) if low is not None), default=None)
+    return None if a is None or b is None else min(a, b)
 
 
 def known_ge(x: Dim, y: Dim) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from staticad.autodiff import vjp_nodes
-from staticad.compile import compile_nodes
+from staticad.pipeline import compile_nodes
 from staticad.interpret import bind, interpret
 from staticad.ir import ArrayType, Graph, Node
 from staticad.ops import (

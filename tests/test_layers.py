@@ -17,19 +17,21 @@ PACKAGE = Path(staticad.__file__).parent
 # import each other, but for those joined by "+", which are one. A part is a module or a subpackage of staticad; "" is
 # staticad/__init__.py.
 LAYERS = """
-    errors names nests
-    shapes dtypes
+    errors names
+    shapes dtypes nests
     ir
     lowering
     ops
-    autodiff interpret simplify
+    autodiff interpret view_rules
+    simplify
     loops expressions
     store
     schedule products residuals
     plan
     emit report
     runtime
-    compile
+    pipeline
+    passes
     tensor+functions
     creation linalg evaluate derivatives
     nn optim random numpy_protocol
@@ -51,7 +53,7 @@ BLIND: dict[str, set[str]] = {
     "ops":      {"autodiff"},
     "runtime":  {"ops", "lowering", "loops", "schedule", "plan"},
     **{part: {"ops"} for part in LOWERED},                         # op.lower is all they know of an op
-    **{part: LOWERED | {"runtime", "compile"} for part in PROGRAMS},   # programs know nothing of loops
+    **{part: LOWERED | {"runtime", "pipeline", "passes"} for part in PROGRAMS},   # programs know nothing of loops
 }
 # fmt: on
 

@@ -29,6 +29,7 @@ from staticad.functions.operands import (
     assume,
     broadcast_shape,
     convert,
+    differ,
     fit,
     promoted,
     same_size,
@@ -251,7 +252,11 @@ def _write(base: Node, x: Node, axis: int, start: Dim) -> Node:
 def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
     """The arrays, all of one shape, along a new ``axis``."""
     ts = _joined("stack", arrays)
-    k = as_axis("stack", axis, ts[0].ndim + 1, ts[0].node.type)
+    first = ts[0].shape
+    for t in ts[1:]:
+        if t.ndim != len(first) or any(differ(x, y) for x, y in zip(first, t.shape, strict=True)):
+            raise ShapeError(f"stack: {types_text(ts)}: all must have one shape; broadcast or pad them first")
+    k = as_axis("stack", axis, len(first) + 1, ts[0].node.type)
     return concat([expand_dims(t, axis=k) for t in ts], axis=k)
 
 

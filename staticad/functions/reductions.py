@@ -115,7 +115,8 @@ def mean(x: ArrayLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tenso
     """The arithmetic mean; of integers in float64. Of nothing: nan."""
     t = as_tensor(x)
     t = t if t.dtype.kind == "f" else astype(t, float64)
-    return sum(t, axis=axis, keepdims=keepdims) / counted(t, axis, "mean")
+    n = counted(t, axis, "mean")
+    return sum(t, axis=axis, keepdims=keepdims) / n
 
 
 def var(x: ArrayLike, /, *, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> Tensor:
@@ -124,8 +125,8 @@ def var(x: ArrayLike, /, *, axis: Axes = None, correction: float = 0, keepdims: 
     """
     t = as_tensor(x)
     t = t if t.dtype.kind == "f" else astype(t, float64)
-    total = sum(square(t - mean(t, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims)
     n = counted(t, axis, "var")
+    total = sum(square(t - mean(t, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims)
     if isinstance(n, int):
         return total / float(np.maximum(n - correction, 0))
     if correction == int(correction):

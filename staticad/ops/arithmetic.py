@@ -92,7 +92,7 @@ nextafter = elementwise("nextafter", np.nextafter, "m.nextafter({x}, {y})",
 maximum = _extremum("maximum", np.maximum, "({x} | {y})", less)
 minimum = _extremum("minimum", np.minimum, "({x} & {y})", greater)
 relu = diagonal("relu", lambda x: np.maximum(x, 0), "m.maximum({x}, {t}(0))",
-                lambda out, x: (lambda v: select(less_equal(x, fill(x, 0)), zeros_like(v), v),),
+                lambda out, x: (lambda v: select(less_equal(out, fill(out, 0)), zeros_like(v), v),),
                 kinds="iuf", examples=NUMBERS)
 
 sqrt  = elementwise("sqrt", np.sqrt, "m.sqrt({x})", lambda out, x: (0.5 / out,), cost=4, examples=floats(POSITIVE))

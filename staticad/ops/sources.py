@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from staticad.errors import GraphError, ShapeError
-from staticad.ir import ArrayType, Cell, Example, Node, Op
+from staticad.ir import ArrayType, Cell, Check, Example, Node, Op
 from staticad.lowering import Read, Source, View
 from staticad.ops.rules import no_jvp, no_vjp
 from staticad.shapes import Dim, Shape, shape_text
@@ -132,6 +132,12 @@ def _assume_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     return None if t is None else _reshaped(t, node.shape)
 
 
+def _assumptions(node: Node) -> Sequence[Check]:
+    (x,) = node.args
+    text = f"a tensor of type {x.type} is used as {node.type}"
+    return [Check(a, "==", b, text) for a, b in zip(x.shape, node.shape, strict=True) if a != b]
+
+
 # Two shapes that the algebra of dimensions cannot prove equal; the compiled function compares them on entry.
 assume_shape = Op(
     name="assume_shape",
@@ -140,5 +146,6 @@ assume_shape = Op(
     lower=SAME,
     vjp=_assume_vjp,
     jvp=_assume_jvp,
+    checks=_assumptions,
     examples=lambda: [Example((_sample(dtype),), {"shape": (2, 3)}) for dtype in ("float32", "float64")],
 )

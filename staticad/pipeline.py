@@ -10,8 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from staticad.emit import Argument, Failure, Program, Text, emit
-from staticad.errors import GraphError
-from staticad.ir import Graph, Node, toposort, verify
+from staticad.ir import Graph, Node, verify
 from staticad.ops import sources
 from staticad.plan import Plan, plan
 from staticad.schedule import schedule
@@ -98,17 +97,6 @@ def distinct(outputs: Sequence[Node]) -> list[Node]:
         seen.add(node)
         found.append(node)
     return found
-
-
-def check_closed(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
-    """Raise `GraphError` unless every input that the outputs depend on is in ``inputs``."""
-    given = set(inputs)
-    for node in toposort(outputs):
-        if node.op is sources.input_ and node not in given:
-            raise GraphError(
-                f"the outputs depend on the input {node.params['name']!r} of type {node.type}, which is not among the inputs "
-                f"({', '.join(x.params['name'] for x in inputs) or 'there are none'}); add it to the list"
-            )
 
 
 class Clock:

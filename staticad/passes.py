@@ -1,0 +1,60 @@
+"""Functions as native callables: the whole, or the two halves of its derivative; knows the pipeline, and no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from staticad.autodiff import pull
+from staticad.ir import ArrayType, Node, toposort
+from staticad.ops import creation, sources
+from staticad.pipeline import Compiled, compile_nodes
+from staticad.residuals import choose_residuals, replace
+from staticad.runtime.call import Caller, Target
+
+
+def build(
+    name: str,
+    inputs: Sequence[Node],
+    outputs: Sequence[Node],
+    updates: Mapping[Node, Node] | None = None,
+    hints: Sequence[str | None] = (),
+) -> tuple[Compiled, Caller]:
+    """Compiled code and its caller from Python: arrays for ``inputs`` (input nodes) to arrays of ``outputs``."""
+    compiled = compile_nodes(inputs, outputs, updates or {}, name, hints)
+    target = Target(
+        name=name,
+        native=compiled.native,
+        inputs=[(x.params["name"], x.type) for x in inputs],
+        hidden=[s.array for s in compiled.hidden],
+        written=[s.array for s in compiled.written],
+        outputs=[x.type for x in outputs],
+        failures=compiled.failures,
+        work_bytes=compiled.plan.work_bytes,
+    )
+    return compiled, Caller(target)
+
+
+class Passes:
+    """The two halves of a derivative as compiled functions: forward with residuals, backward from them.
+
+    ``leaves`` are the nodes whose cotangents ``backward`` gives: the leaves that ``outputs`` depend on, then those of
+    ``more`` that they do not. ``reached`` counts the former.
+    """
+
+    def __init__(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], more: Sequence[Node]):
+        seeds = [x for x in outputs if x.requires_grad]
+        self.leaves = [x for x in toposort(seeds) if x.cell is not None and x.requires_grad]
+        self.reached = len(self.leaves)
+        self.leaves += [x for x in more if x not in set(self.leaves)]
+        given = [_input(f"gradient_{k}" if k else "gradient", x.type) for k, x in enumerate(seeds)]
+        found = pull(seeds, self.leaves, given)
+        grads = [creation.fill(x, 0) if g is None else g for x, g in zip(self.leaves, found, strict=True)]
+        kept = choose_residuals(outputs, grads)
+        stand_in = {x: _input(f"kept_{k}", x.type) for k, x in enumerate(kept)}
+        _, self.forward = build(f"{name}_forward", inputs, [*outputs, *kept])
+        arguments = [*inputs, *stand_in.values(), *given]
+        _, self.backward = build(f"{name}_backward", arguments, replace(grads, stand_in.get))
+
+
+def _input(name: str, t: ArrayType) -> Node:
+    return sources.input_(name=name, source=object(), type=t)
