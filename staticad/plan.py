@@ -269,6 +269,8 @@ ORDERS: tuple[Callable[[Buffer], int], ...] = (
     lambda b: b.first - b.last,
     lambda b: b.last,
     lambda b: b.first,
+    lambda b: -b.last,
+    lambda b: -b.first,
 )
 PACK_ROUNDS = 50
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from staticad.ir import Node
 from staticad.loops import Compute, Item, Loop, Step, Whole, count_loops, dump, statements
 from staticad.lowering import Contract, Map, Reduce, Update, View
-from staticad.plan import Plan, item_uses, liveness_bound
-from staticad.shapes import Dim, add, mul, product
+from staticad.plan import Plan, Use, item_uses, liveness_bound
+from staticad.shapes import Dim, add, known_ge, mul, product, symbols
 from staticad.store import Storage
 
 if TYPE_CHECKING:
@@ -68,11 +68,16 @@ def kernels(plan: Plan) -> list[Kernel]:
 
 
 def traffic(plan: Plan, item: Item, position: int) -> tuple[Dim, Dim]:
-    """The bytes of arrays that come into and go out of a top-level item, each array once."""
-    written: dict[Node, None] = {}
+    """The bytes of arrays that come into and go out of a top-level item, each element once."""
+    written: dict[Node, Dim] = {}
     read: dict[Node, None] = {}
     for node, use in item_uses(plan.schedule.storage, item, position):
-        (written if use.writes else read)[node] = None
+        if not use.writes:
+            read[node] = None
+            continue
+        size = node_bytes(node) if use.index is None else mul(touched(use), node.dtype.itemsize)
+        total = add(written.get(node, 0), size)
+        written[node] = total if known_ge(node_bytes(node), total) else node_bytes(node)
     into: Dim = 0
     out: Dim = 0
     for node in read:
@@ -81,11 +86,17 @@ def traffic(plan: Plan, item: Item, position: int) -> tuple[Dim, Dim]:
             into = add(into, node_bytes(node))
         elif node not in written and b.place != "scalar":
             into = add(into, b.bytes)
-    for node in written:
+    for node, size in written.items():
         b = plan.buffers[node]
         if b.place == "output" or (b.place == "work" and b.last > position):
-            out = add(out, b.bytes)
+            out = add(out, size)
     return into, out
+
+
+def touched(use: Use) -> Dim:
+    """How many elements a use in its loops reaches."""
+    found = {s for d in use.index or () for s in symbols(d)}
+    return product(loop.extent for loop in use.path if loop.var in found)
 
 
 def node_bytes(node: Node) -> Dim:

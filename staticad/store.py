@@ -141,6 +141,7 @@ def choose_storage(graph: Graph) -> Storage:
     cost: dict[Node, int] = {}
     size: dict[Node, int] = {}
     needed: set[Node] = _bases(graph)
+    kept = outputs | needed
     for node in graph.nodes:
         lower = node.op.lower
         if isinstance(lower, (Source, Uninitialised)):
@@ -149,8 +150,8 @@ def choose_storage(graph: Graph) -> Storage:
         operands = dict.fromkeys(node.args)
         cost[node] = sum(cost[x] for x in operands) + (lower.cost if isinstance(lower, Map) else 0)
         size[node] = 1 + sum(size[x] for x in operands)
-        keep = node in outputs or node in needed or not isinstance(lower, (Map, View)) or size[node] > EXPRESSION_SIZE
-        if keep or (isinstance(lower, Map) and node.args and _pays(node, cost[node], users)):
+        keep = node in kept or not isinstance(lower, (Map, View)) or size[node] > EXPRESSION_SIZE
+        if keep or (isinstance(lower, Map) and node.args and _pays(node, cost[node], users, kept)):
             storage.stored[node] = None
             storage.root[node] = _root(node, lower, users, outputs, storage)
             cost[node], size[node] = 0, 0
@@ -166,14 +167,16 @@ def _root(node: Node, lower: Lowering, users: dict[Node, list[Node]], outputs: s
     return node
 
 
-def _pays(node: Node, cost: int, users: dict[Node, list[Node]]) -> bool:
+def _pays(node: Node, cost: int, users: dict[Node, list[Node]], kept: set[Node]) -> bool:
     """Whether storing a `Map` is better than computing it in every place that reads it."""
-    reads, expands, merges = _consumers(node, users)
+    reads, expands, merges = _consumers(node, users, kept)
     return merges or (cost > RECOMPUTE_COST and (reads > 1 or expands))
 
 
-def _consumers(node: Node, users: dict[Node, list[Node]]) -> tuple[int, bool, bool]:
-    """How many nodes read ``node`` through views; whether one of the views repeats elements; whether one merges axes."""
+def _consumers(node: Node, users: dict[Node, list[Node]], kept: set[Node]) -> tuple[int, bool, bool]:
+    """How many nodes read ``node`` through views; whether a view repeats elements; whether one merges axes as it is read.
+
+    A view that is ``kept`` in memory is written in the order of its operand, and reads of it are not reads of ``node``."""
     reads, expands, merges = 0, False, False
     stack = [node]
     seen: set[Node] = set()
@@ -185,6 +188,9 @@ def _consumers(node: Node, users: dict[Node, list[Node]]) -> tuple[int, bool, bo
                 if user in seen:
                     continue
                 seen.add(user)
+                if user in kept:
+                    reads += 1
+                    continue
                 repeated, divided = _view_kind(user)
                 expands = expands or repeated
                 merges = merges or (lower.alias and divided)

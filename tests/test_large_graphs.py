@@ -115,7 +115,7 @@ def network(depth):
 
 
 def test_a_split_program_computes_the_same(monkeypatch):
-    x, i, w, loss = network(4)
+    x, i, w, loss = network(2)
     gx, gw = ad.grad(loss, [x, w])
     outputs = {"loss": loss, "x": gx, "w": gw, "again": ad.exp(-loss) * gx}
     rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def test_a_split_program_computes_the_same(monkeypatch):
     before = w.value.copy()
     updated = ad.evaluate(w - 0.01 * gw, {x: a, i: p})
     counts = []
-    for weight in (60, 10_000):
+    for weight in (40, 10_000):
         monkeypatch.setattr(plan, "PART_WEIGHT", weight)
         f = ad.compile([x, i], outputs, updates={w: w - 0.01 * gw})
         counts.append(parts(f))
@@ -140,13 +140,13 @@ def test_a_split_program_computes_the_same(monkeypatch):
         out = {key: np.zeros_like(value) for key, value in wanted.items()}
         f(a, p, out=out)
         np.testing.assert_array_equal(out["again"], found["again"])
-    assert counts[0] > 5
+    assert counts[0] > 3
     assert counts[1] < counts[0]
 
 
 def test_a_split_program_pulls_back(monkeypatch):
-    monkeypatch.setattr(plan, "PART_WEIGHT", 60)
-    x, i, w, loss = network(2)
+    monkeypatch.setattr(plan, "PART_WEIGHT", 40)
+    x, i, w, loss = network(1)
     f = ad.compile([x, i], loss)
     a, p = np.random.default_rng(1).normal(size=(5, 4)), np.array([4, 3, 2, 1, 0])
     wanted = ad.evaluate(ad.grad(loss, [x, w]), {x: a, i: p})
@@ -159,12 +159,10 @@ def test_a_split_program_pulls_back(monkeypatch):
 def test_many_loops_are_split_without_being_asked():
     """Each part is bounded, however many loops there are."""
     x = ad.input("x", ("n",))
-    y = x
-    for _ in range(120):
-        y = y - ad.mean(y * y)
+    y, values = x, V
+    for _ in range(80):
+        y = y * 1.01 - ad.mean(y * y) * 0.01
+        values = values * 1.01 - np.mean(values * values) * 0.01
     f = ad.compile([x], y)
     assert parts(f) > 1
-    values = V
-    for _ in range(120):
-        values = values - np.mean(values * values)
     np.testing.assert_allclose(f(V), values, rtol=1e-10)

@@ -163,6 +163,8 @@ CASES = [
     Case(rules.map_of_views, lambda: A.abs_(row(X)), "%1: f64[12] = abs(x); %2: f64[5, 12] = broadcast(%1, shape=(5, 12), axes=(1,)); return %2"),
     Case(rules.map_of_views, lambda: row(X) * row(Y) , "%2: f64[12] = multiply(x, y); %3: f64[5, 12] = broadcast(%2, shape=(5, 12), axes=(1,)); return %3"),
     Case(rules.map_of_views, lambda: 2 * turned(M), "%1: f64[3, 4] = full(value=2.0, shape=(3, 4), dtype=float64); %2: f64[3, 4] = multiply(%1, m); %3: f64[4, 3] = transpose(%2, axes=(1, 0)); return %3"),
+    Case(rules.map_of_merged, lambda: A.floor(views.reshape(A.sqrt(M), shape=(12,))), "%1: f64[3, 4] = sqrt(m); %2: f64[3, 4] = floor(%1); %3: f64[12] = reshape(%2, shape=(12,)); return %3"),
+    Case(rules.reduce_of_merged, lambda: reductions.max_(views.reshape(M, shape=(12,)), axes=(0,)), "%1: f64 = max(m, axes=(0, 1)); return %1"),
     Case(rules.slice_nothing, lambda: views.slice_(X, **region(0, 12)), "return x"),
     Case(rules.slice_twice, lambda: views.slice_(views.slice_(X, **region(11, 12, -1)), **region(1, 5, 2)), "%1: f64[5] = slice(x, start=(10,), size=(5,), step=(-2,)); return %1"),
     Case(rules.slice_of_pad, lambda: views.slice_(padded(2, 1, 3), **region(2, 12, 3)), "return x"),

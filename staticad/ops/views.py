@@ -135,22 +135,30 @@ def reshape_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
     return groups
 
 
-def _reshape_read(node: Node, index: tuple[Dim, ...]) -> Read:
-    (x,) = node.args
-    out: list[Dim] = [0] * len(x.shape)
-    if product(x.shape) == 0:
-        return Read(tuple(out))
-    for old, new in reshape_groups(x.shape, node.shape):
+def reshaped_index(old: Shape, new: Shape, index: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """Where in an array of shape ``old`` the element stands that is at ``index`` of the same elements in shape ``new``."""
+    out: list[Dim] = [0] * len(old)
+    if product(old) == 0:
+        return tuple(out)
+    for mine, theirs in reshape_groups(old, new):
         flat: Dim = 0
-        for a in new:
-            flat = add(mul(flat, node.shape[a]), index[a])
+        for a in theirs:
+            flat = add(mul(flat, new[a]), index[a])
         # Each coordinate is a quotient less what the axes before it take, so neighbours share their divisions.
         before: Dim = 0
-        for k, a in enumerate(old):
-            quotient = floordiv(flat, product(x.shape[b] for b in old[k + 1 :]))
-            out[a] = minus(quotient, mul(before, x.shape[a]))
+        for k, a in enumerate(mine):
+            quotient = floordiv(flat, product(old[b] for b in mine[k + 1 :]))
+            out[a] = minus(quotient, mul(before, old[a]))
             before = quotient
-    return Read(tuple(out))
+    return tuple(out)
+
+
+def _reshape_read(node: Node, index: tuple[Dim, ...]) -> Read:
+    return Read(reshaped_index(node.args[0].shape, node.shape, index))
+
+
+def _reshape_write(node: Node, index: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    return reshaped_index(node.shape, node.args[0].shape, index)
 
 
 def _reshape_transpose(node: Node, g: Node) -> Sequence[Node | None]:
@@ -175,7 +183,7 @@ def _reshape_numpy(x: Array, *, shape: Ints) -> Array:
 reshape = linear(
     "reshape",
     _reshape_numpy,
-    View(_reshape_read, alias=True),
+    View(_reshape_read, alias=True, write=_reshape_write),
     _reshape_type,
     _reshape_transpose,
     examples=_reshape_examples,

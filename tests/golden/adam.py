@@ -10,33 +10,31 @@ def main(work, x, step, w_m, w_v, w, out):
         return 1
     if m.clash(1, 4, 0, x, step, w_m, w_v, w, out):
         return 2
-    if work.shape[0] < 128 * ((n + 15) // 16) + 128:
+    if work.shape[0] < 128 * ((n + 15) // 16) + 64:
         return 3
+    add = step[()] + 1
+    step[()] = add
     full = f4(n)
     divide = f4(1.0) / full
-    add = step[()] + 1
-    add_1 = m.slot_i8(work, 0, ())  # i64 = add
-    add_1[()] = add
     astype = f8(add)
-    astype_1 = f4(m.sqrt(1.0 - m.pow(0.999, astype)))
-    astype_2 = f4(0.01 / (1.0 - m.pow(0.9, astype)))
-    contract = m.slot_f4(work, 128, (n,))  # f32[n] = contract
+    astype_1 = f4(0.01 / (1.0 - m.pow(0.9, astype)))
+    astype_2 = f4(m.sqrt(1.0 - m.pow(0.999, astype)))
+    contract = m.slot_f4(work, 64, (n,))  # f32[n] = contract
     m.contract(x, w, contract, 0, 0, 0, 1, n, 1, 3, 0, 3, 1, 0, 1, 0, 0, 1, 0)  # MK,K->M
     sum_ = f4(0.0)
-    multiply = m.slot_f4(work, 64 * ((n + 15) // 16) + 128, (n,))  # f32[n] = multiply
+    multiply = m.slot_f4(work, 64 * ((n + 15) // 16) + 64, (n,))  # f32[n] = multiply
     for i in range(n):
         contract_i = contract[i]
-        multiply[i] = divide * (f4(2.0) * contract_i)
         sum_ = m.radd(sum_, contract_i * contract_i)
-    contract_1 = m.slot_f4(work, 64, (3,))  # f32[3] = contract
-    m.contract(x, multiply, contract_1, 0, 0, 0, 1, 3, 1, n, 0, 1, 3, 0, 1, 0, 0, 1, 0)  # MK,M->K
+        multiply[i] = divide * (f4(2.0) * contract_i)
     out[()] = sum_ / full
+    contract_1 = m.slot_f4(work, 0, (3,))  # f32[3] = contract
+    m.contract(x, multiply, contract_1, 0, 0, 0, 1, 3, 1, n, 0, 1, 3, 0, 1, 0, 0, 1, 0)  # MK,M->K
     for i in range(3):
         contract_1_i = contract_1[i]
-        add_i = f4(0.999) * w_v[i] + f4(0.0010000000000000009) * (contract_1_i * contract_1_i)
-        w_v[i] = add_i
-        add_i_1 = f4(0.9) * w_m[i] + f4(0.09999999999999998) * contract_1_i
-        w_m[i] = add_i_1
-        w[i] = w[i] - astype_2 * add_i_1 / (m.sqrt(add_i) / astype_1 + f4(1e-08))
-    step[()] = add_1[()]
+        add_i = f4(0.9) * w_m[i] + f4(0.09999999999999998) * contract_1_i
+        w_m[i] = add_i
+        add_i_1 = f4(0.999) * w_v[i] + f4(0.0010000000000000009) * (contract_1_i * contract_1_i)
+        w_v[i] = add_i_1
+        w[i] = w[i] - astype_1 * add_i / (m.sqrt(add_i_1) / astype_2 + f4(1e-08))
     return 0

@@ -46,8 +46,8 @@ def main(work, q, k, v, g, out, out_1, out_2, out_3):
     m.contract(q, k, contract_1, 0, 0, 0, 1, n, t, 8, 0, 8, 1, 0, 1, 8, 0, t, 1)  # MK,KN->MN
     divide = m.slot_f4(work, 128 * ((n * t + 15) // 16), (t,))  # f32[n, t] = divide
     exp = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16), (t,))  # f32[n, t] = exp
-    divide_1 = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * ((t + 15) // 16), (t,))  # f32[n, t] = divide
-    divide_2 = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 192 * ((t + 15) // 16), (n, t))  # f32[n, t] = divide
+    divide_1 = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * ((t + 15) // 16), (n, t))  # f32[n, t] = divide
+    divide_2 = m.slot_f4(work, 192 * ((n * t + 15) // 16) + 128 * ((t + 15) // 16), (t,))  # f32[n, t] = divide
     divide_3 = m.slot_f4(work, 192 * ((n * t + 15) // 16) + 192 * ((t + 15) // 16), (n, t))  # f32[n, t] = divide
     for i in range(n):
         max_ = f4(-np.inf)
@@ -62,15 +62,15 @@ def main(work, q, k, v, g, out, out_1, out_2, out_3):
             sum_ = m.radd(sum_, exp_ij)
         sum_1 = f4(0.0)
         for j in range(t):
-            divide_ij_1 = contract[i, j] / sum_
-            divide_1[j] = divide_ij_1
-            divide_ij_2 = exp[j] / sum_
-            divide_2[i, j] = divide_ij_2
-            sum_1 = m.radd(sum_1, -(divide_ij_2 * divide_ij_1))
+            divide_ij_1 = exp[j] / sum_
+            divide_1[i, j] = divide_ij_1
+            divide_ij_2 = contract[i, j] / sum_
+            divide_2[j] = divide_ij_2
+            sum_1 = m.radd(sum_1, -(divide_ij_1 * divide_ij_2))
         for j in range(t):
-            divide_3[i, j] = (divide_1[j] + sum_1) * exp[j] / f4(2.8284271247461903)
-    m.contract(divide_2, g, out_3, 0, 0, 0, 1, t, 8, n, 0, 1, t, 0, 8, 1, 0, 8, 1)  # MK,MN->KN
+            divide_3[i, j] = (divide_2[j] + sum_1) * exp[j] / f4(2.8284271247461903)
+    m.contract(divide_1, g, out_3, 0, 0, 0, 1, t, 8, n, 0, 1, t, 0, 8, 1, 0, 8, 1)  # MK,MN->KN
     m.contract(q, divide_3, out_2, 0, 0, 0, 1, 8, t, n, 0, 1, 8, 0, t, 1, 0, 1, 8)  # MK,MN->NK
     m.contract(divide_3, k, out_1, 0, 0, 0, 1, n, 8, t, 0, t, 1, 0, 8, 1, 0, 8, 1)  # MN,KN->MK
-    m.contract(divide_2, v, out, 0, 0, 0, 1, n, 8, t, 0, t, 1, 0, 8, 1, 0, 8, 1)  # MK,KN->MN
+    m.contract(divide_1, v, out, 0, 0, 0, 1, n, 8, t, 0, t, 1, 0, 8, 1, 0, 8, 1)  # MK,KN->MN
     return 0

@@ -19,11 +19,11 @@ def main(x, out, out_1, out_2, out_3, out_4):
     sum_ = 0
     for i in range(n):
         x_i = x[i]
-        out_4[i] = m.right_shift(x_i, i4(1))
-        sum_ = m.radd(sum_, i8(x_i))
+        out[i] = i4(m.floor_divide(i4(i4(x_i * i4(2)) + i4(1)), i4(3)))
+        out_1[i] = m.remainder(x_i, i4(3))
         maximum = i4(m.maximum(x_i, i4(0)))
         out_2[i] = i4(maximum * maximum)
-        out_1[i] = m.remainder(x_i, i4(3))
-        out[i] = i4(m.floor_divide(i4(i4(x_i * i4(2)) + i4(1)), i4(3)))
+        sum_ = m.radd(sum_, i8(x_i))
+        out_4[i] = m.right_shift(x_i, i4(1))
     out_3[()] = sum_
     return 0

@@ -30,7 +30,7 @@ def main(work, x, g, weight, bias, out, out_1, out_2, out_3):
         out_2[i] = 0.0
     for i in range(32):
         out_3[i] = 0.0
-    divide = m.slot_f8(work, 0, (32,))  # f64[n, 32] = divide
+    divide_1 = m.slot_f8(work, 0, (32,))  # f64[n, 32] = divide
     multiply_2 = m.slot_f8(work, 256, (32,))  # f64[n, 32] = multiply
     for i in range(n):
         sum_ = 0.0
@@ -45,16 +45,16 @@ def main(work, x, g, weight, bias, out, out_1, out_2, out_3):
         sum_2 = 0.0
         sum_3 = 0.0
         for j in range(32):
-            g_ij = g[i, j]
-            out_3[j] = m.radd(out_3[j], g_ij)
+            divide = (x[i, j] - multiply) / sqrt
             weight_j = weight[j]
+            out[i, j] = divide * weight_j + bias[j]
+            g_ij = g[i, j]
             divide_ij = g_ij * weight_j / sqrt
-            divide[j] = divide_ij
+            divide_1[j] = divide_ij
+            sum_2 = m.radd(sum_2, -(divide * divide_ij))
             sum_3 = m.radd(sum_3, -divide_ij)
-            divide_1 = (x[i, j] - multiply) / sqrt
-            out_2[j] = m.radd(out_2[j], g_ij * divide_1)
-            sum_2 = m.radd(sum_2, -(divide_1 * divide_ij))
-            out[i, j] = divide_1 * weight_j + bias[j]
+            out_2[j] = m.radd(out_2[j], g_ij * divide)
+            out_3[j] = m.radd(out_3[j], g_ij)
         multiply_1 = sum_2 * (0.5 / sqrt) * 0.03125
         sum_4 = 0.0
         for j in range(32):
@@ -64,5 +64,5 @@ def main(work, x, g, weight, bias, out, out_1, out_2, out_3):
         multiply_3 = sum_4 * 0.03125
         multiply_4 = sum_3 * 0.03125
         for j in range(32):
-            out_1[i, j] = multiply_2[j] + multiply_3 + divide[j] + multiply_4
+            out_1[i, j] = multiply_2[j] + multiply_3 + divide_1[j] + multiply_4
     return 0

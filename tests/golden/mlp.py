@@ -58,18 +58,18 @@ def main(work, x, y, W, b, V, c, out):
             add_ij = select_1[j] + multiply * exp[j]
             add[i, j] = add_ij
             sum_[j] = m.radd(sum_[j], add_ij)
+    out[()] = sum_1 / full
     contract_2 = m.slot_f4(work, 2048, (32, 4))  # f32[32, 4] = contract
     m.contract(relu, add, contract_2, 0, 0, 0, 1, 32, 4, batch, 0, 1, 32, 0, 4, 1, 0, 4, 1)  # MK,MN->KN
-    contract_3 = m.slot_f4(work, 128 * batch + 2752, (batch, 32))  # f32[batch, 32] = contract
+    contract_3 = m.slot_f4(work, 2752, (batch, 32))  # f32[batch, 32] = contract
     m.contract(add, V, contract_3, 0, 0, 0, 1, batch, 32, 4, 0, 4, 1, 0, 1, 4, 0, 32, 1)  # MN,KN->MK
-    out[()] = sum_1 / full
     sum_4 = m.slot_f4(work, 2560, (32,))  # f32[32] = sum
     for i in range(32):
         sum_4[i] = f4(0.0)
     select_2 = m.slot_f4(work, 128 * ((batch + 3) // 4) + 256 * batch + 2752, (batch, 32))  # f32[batch, 32] = select
     for i in range(batch):
         for j in range(32):
-            select_ij_1 = f4(0.0) if contract[i, j] + b[j] <= f4(0.0) else contract_3[i, j]
+            select_ij_1 = f4(0.0) if relu[i, j] <= f4(0.0) else contract_3[i, j]
             select_2[i, j] = select_ij_1
             sum_4[j] = m.radd(sum_4[j], select_ij_1)
     contract_4 = m.slot_f4(work, 0, (16, 32))  # f32[16, 32] = contract

@@ -26,8 +26,8 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
     for i in range(n):
         for j in range(12):
             x_ij = x[i, j]
-            sum_[j] = m.radd(sum_[j], x_ij)
             sum_1 = m.radd(sum_1, x_ij)
+            sum_[j] = m.radd(sum_[j], x_ij)
     out[()] = sum_1 / f8(12 * n)
     divide = m.slot_f8(work, 128, (12,))  # f64[12] = divide
     for i in range(12):
@@ -39,9 +39,9 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
         max_ = -np.inf
         for j in range(12):
             x_ij_1 = x[i, j]
-            max_ = m.rmax(max_, x_ij_1)
             subtract = x_ij_1 - divide[j]
             sum_2[j] = m.radd(sum_2[j], subtract * subtract)
+            max_ = m.rmax(max_, x_ij_1)
         out_2[i] = max_
         min_ = 9223372036854775807
         sum_3 = 0.0
@@ -49,8 +49,8 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
         select = max_ if isfinite else 0.0
         for j in range(12):
             x_ij_2 = x[i, j]
-            sum_3 = m.radd(sum_3, m.exp(x_ij_2 - select))
             min_ = m.rmin(min_, i8(j) if (x_ij_2 == max_) | (x_ij_2 != x_ij_2) else 9223372036854775807)
+            sum_3 = m.radd(sum_3, m.exp(x_ij_2 - select))
         out_3[i] = min_
         out_4[i] = m.log(sum_3) + select
     for i in range(12):

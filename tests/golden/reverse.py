@@ -10,8 +10,8 @@ def main(work, a, out):
     sum_ = f4(0.0)
     multiply = m.slot_f4(work, 0, (6,))  # f32[6] = multiply
     for i in range(6):
-        multiply[i] = f4(2.0) * a[-i + 5]
         sum_ = m.radd(sum_, a[i])
+        multiply[i] = f4(2.0) * a[-i + 5]
     out[()] = sum_
     for i in range(6):
         a[i] = multiply[i]

@@ -8,8 +8,8 @@ def main(a, b, out, out_1, out_2):
     if m.clash(2, 0, 0, a, b, out, out_1, out_2):
         return 1
     a_1 = a[()]
-    out_2[()] = a_1
     b_1 = b[()]
-    out_1[()] = m.cos(a_1) + b_1
     out[()] = a_1 * b_1 + m.sin(a_1)
+    out_1[()] = m.cos(a_1) + b_1
+    out_2[()] = a_1
     return 0

@@ -36,11 +36,11 @@ def main(work, x, g, y, gradient):
             sum_ = m.radd(sum_, exp_ij)
         sum_1 = f4(0.0)
         for j in range(50):
-            divide_ij = g[i, j] / sum_
-            divide[j] = divide_ij
-            divide_ij_1 = exp[j] / sum_
-            y[i, j] = divide_ij_1
-            sum_1 = m.radd(sum_1, -(divide_ij_1 * divide_ij))
+            divide_ij = exp[j] / sum_
+            y[i, j] = divide_ij
+            divide_ij_1 = g[i, j] / sum_
+            divide[j] = divide_ij_1
+            sum_1 = m.radd(sum_1, -(divide_ij * divide_ij_1))
         for j in range(50):
             gradient[i, j] = (divide[j] + sum_1) * exp[j]
     return 0

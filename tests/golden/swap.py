@@ -8,17 +8,14 @@ def main(work, a, b, out):
     if m.clash(0, 2, 0, a, b, out):
         return 1
     sum_ = f4(0.0)
-    a_1 = m.slot_f4(work, 0, (6,))  # f32[6] = stop_gradient
-    b_1 = m.slot_f4(work, 64, (6,))  # f32[6] = stop_gradient
+    b_1 = m.slot_f4(work, 0, (6,))  # f32[6] = stop_gradient
     for i in range(6):
         a_i = a[i]
-        a_1[i] = a_i
         b_i = b[i]
-        b_1[i] = b_i
         sum_ = m.radd(sum_, a_i * b_i)
+        b_1[i] = b_i
+        b[i] = a_i
     out[()] = sum_
     for i in range(6):
         a[i] = b_1[i]
-    for i in range(6):
-        b[i] = a_1[i]
     return 0

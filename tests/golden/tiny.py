@@ -15,7 +15,7 @@ def main(x, loss, gradient):
     for i in range(10):
         x_i = x[i]
         sin = m.sin(x_i)
-        gradient[i] = sin + x_i * m.cos(x_i)
         sum_ = m.radd(sum_, x_i * sin)
+        gradient[i] = sin + x_i * m.cos(x_i)
     loss[()] = sum_
     return 0

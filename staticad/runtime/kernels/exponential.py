@@ -1,0 +1,192 @@
+"""exp and what is made of it; knows the arithmetic of `traced`.
+
+``exp(x) = 2**n * exp(r)`` with ``n`` the integer nearest to ``x / ln 2`` and ``|r| <= ln(2) / 2``. Adding 1.5 * 2**52
+(2**23 in float32) rounds ``x / ln 2`` to an integer and leaves it in the low bits, where a shift makes a power of two of
+it. ln 2 is subtracted in two parts, the first short enough for its product with ``n`` to be exact. Polynomials:
+`benchmarks.accuracy.fit`, on the functions named beside them.
+"""
+
+# pyright: basic, reportReturnType=false
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from staticad.runtime.kernels.traced import (
+    Value, bits, copysign, fabs, madd, polynomial, real, select, traced,
+)  # fmt: skip
+
+
+class Format(NamedTuple):
+    """What depends on the dtype: ``exp(x)`` is 0 below ``least``, inf above ``most``, subnormal only below ``low``."""
+
+    magic: float  # 1.5 * 2**mantissa plus the bias of the exponent
+    mantissa: int
+    ln2: tuple[float, float]
+    least: float
+    low: float
+    most: float
+    saturated: float  # tanh is 1 and expm1(-x) is -1 from here on
+    exp: tuple[float, ...]  # (exp(r) - 1 - r) / r**2
+    exp2: tuple[float, ...]  # (2**r - 1) / r
+    tanh: tuple[float, ...]  # (tanh(x) / x - 1) / x**2 of x**2, up to 0.55
+    sinh: tuple[float, ...]  # (sinh(x) / x - 1) / x**2 of x**2, up to 1
+
+
+DOUBLE = Format(
+    magic=1.5 * 2**52 + 1023,
+    mantissa=52,
+    ln2=(0.6931471805598903, 5.497923018708371e-14),
+    least=-750.0,
+    low=-700.0,
+    most=710.0,
+    saturated=40.0,
+    exp=(
+        2.510038549551032e-08, 2.7620088445409746e-07, 2.7557268459997064e-06, 2.4801521295954376e-05,
+        0.00019841269863053618, 0.0013888888917213717, 0.008333333333330062, 0.04166666666662413,
+        0.16666666666666669, 0.5,
+    ),
+    exp2=(
+        4.4549643712692967e-10, 7.072593027878997e-09, 1.0178062426976924e-07, 1.3215442552522291e-06,
+        1.525273382986708e-05, 0.00015403530441794136, 0.0013333558146416916, 0.009618129107606854,
+        0.0555041086648216, 0.24022650695910097, 0.6931471805599453,
+    ),
+    tanh=(
+        -2.0598556673275166e-05, 8.510707927354112e-05, -0.00023463104528300406, 0.0005889348072447028,
+        -0.0014556615775702365, 0.003592110347096177, -0.008863234395418095, 0.021869488493563037,
+        -0.05396825396743174, 0.13333333333332714, -0.3333333333333333,
+    ),
+    sinh=(
+        7.746178593018827e-13, 1.6057679623801638e-10, 2.5052117695907823e-08, 2.7557319191381816e-06,
+        0.00019841269841324198, 0.008333333333333299, 0.16666666666666666,
+    ),
+)  # fmt: skip
+SINGLE = Format(
+    magic=1.5 * 2**23 + 127,
+    mantissa=23,
+    ln2=(0.693145751953125, 1.428606820309417e-06),
+    least=-105.0,
+    low=-80.0,
+    most=89.0,
+    saturated=20.0,
+    exp=(0.0013926183587713494, 0.008363179052722578, 0.041666554617204574, 0.16666576989698775, 0.5),
+    exp2=(
+        0.0001545318282995974, 0.0013390886332106697, 0.009618082519990467, 0.05550357071152507,
+        0.24022650760645808, 0.6931471880352003,
+    ),
+    tanh=(-0.00621213867389645, 0.021074384127868866, -0.05386674958452925, 0.13332871156814893,
+    -0.33333329923453686),
+    sinh=(2.8062802582276946e-06, 0.00019838101968683888, 0.00833333967591706, 0.16666666646842135),
+)  # fmt: skip
+LOG2E = 1.4426950408889634
+
+
+def form(x: Value) -> Format:
+    return DOUBLE if x.double else SINGLE
+
+
+def within(x: Value, least: float, most: float) -> Value:
+    """``x`` held between bounds; nan stays nan."""
+    x = select(x < least, least, x)
+    return select(x > most, most, x)
+
+
+def reduce(x: Value, shift: Value | float) -> tuple[Value, Value]:
+    """``exp(r) - 1`` and ``2**(n + shift)``, where ``exp(x) = 2**n * exp(r)``."""
+    its = form(x)
+    magic = shift + its.magic
+    rounded = madd(x, LOG2E, magic)
+    n = rounded - magic
+    r = madd(n, -its.ln2[1], madd(n, -its.ln2[0], x))
+    return madd(r * r, polynomial(r, its.exp), r), real(bits(rounded) << its.mantissa)
+
+
+def exp_(x: Value) -> Value:
+    its = form(x)
+    x = within(x, its.least, its.most)
+    # The scale is kept off both ends of the exponent's range; the last factor goes there, and rounds once.
+    low = x < its.low
+    p, scale = reduce(x, select(low, x.of(100.0), -1.0))
+    return (1 + p) * scale * select(low, x.of(2.0**-100), 2.0)
+
+
+def half_exp(x: Value) -> Value:
+    """``exp(x) / 2`` for ``x >= 0``, without overflow before it has to be."""
+    most = form(x).most + 0.6
+    p, scale = reduce(select(x > most, most, x), -2.0)
+    return (1 + p) * scale * 2
+
+
+@traced(np.exp)
+def exp(x: Value) -> Value:
+    return exp_(x)
+
+
+@traced(np.exp2)
+def exp2(x: Value) -> Value:
+    its = form(x)
+    x = within(x, its.least * LOG2E, its.most * LOG2E)
+    low = x < its.low * LOG2E
+    magic = select(low, x.of(its.magic + 100), its.magic - 1)
+    rounded = x + magic
+    r = x - (rounded - magic)
+    p = madd(r, polynomial(r, its.exp2), 1.0)
+    return p * real(bits(rounded) << its.mantissa) * select(low, x.of(2.0**-100), 2.0)
+
+
+@traced(np.expm1)
+def expm1(x: Value) -> Value:
+    p, half = reduce(within(x, -form(x).saturated, form(x).most), -1.0)
+    return copysign(2 * madd(p, half, half - 0.5), x)
+
+
+@traced(np.tanh)
+def tanh(x: Value) -> Value:
+    """``1 - 2 / (exp(2x) + 1)``, but near 0."""
+    a = fabs(x)
+    square = x * x
+    p, half = reduce(within(2 * a, 0.0, form(x).saturated), -1.0)
+    near = madd(a * square, polynomial(square, form(x).tanh), a)
+    return copysign(select(a < 0.55, near, 1 - 1 / madd(p, half, half + 0.5)), x)
+
+
+@traced(np.sinh)
+def sinh(x: Value) -> Value:
+    a = fabs(x)
+    half = half_exp(a)
+    square = x * x
+    small = madd(x * square, polynomial(square, form(x).sinh), x)
+    return select(a < 1.0, small, copysign(half - 0.25 / half, x))
+
+
+@traced(np.cosh)
+def cosh(x: Value) -> Value:
+    half = half_exp(fabs(x))
+    return half + 0.25 / half
+
+
+def plain_sigmoid(x):
+    decay = np.exp(-np.fabs(x))
+    return (type(x)(1) if x >= 0 else decay) / (1 + decay)
+
+
+@traced(plain_sigmoid)
+def sigmoid(x: Value) -> Value:
+    """``exp(x) / (1 + exp(x))`` of ``-abs(x)``, or 1 over the same; no exponential overflows."""
+    its = form(x)
+    a = select(fabs(x) > -its.least, -its.least, fabs(x))
+    low = a > -its.low
+    magic = select(low, x.of(its.magic + 100), its.magic - 1)
+    rounded = madd(a, -LOG2E, magic)
+    n = rounded - magic
+    most = madd(n, -its.ln2[0], -a)
+    least = n * its.ln2[1]
+    r = most - least
+    lost = (most - r) - least
+    p = r + madd(r * r, polynomial(r, its.exp), lost)
+    scale = real(bits(rounded) << its.mantissa)
+    factor = select(low, x.of(2.0**-100), 2.0)
+    decay = (1 + p) * scale * factor
+    return select(x >= 0, 1.0, decay) / (1 + decay)
