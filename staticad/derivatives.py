@@ -19,8 +19,8 @@ from staticad.tensor import ArrayLike, Tensor, wrap
 def grad(y: Tensor, wrt: Any, cotangent: ArrayLike | None = None, *, strict: bool = False) -> Any:
     """The gradient of ``y`` by each tensor in ``wrt`` (a tensor or a nest of them), in the same nest.
 
-    ``cotangent`` has the shape of ``y`` and may be left out for a scalar: the result is a vector-Jacobian product, never a
-    full Jacobian. Where ``y`` does not depend on a tensor the gradient is zeros, or a `GraphError` if ``strict``.
+    ``cotangent`` has the shape of ``y`` and may be left out for a scalar: the result is a vector-Jacobian product,
+    never a full Jacobian. Where ``y`` does not depend on a tensor the gradient is zeros, or `GraphError` if ``strict``.
 
     >>> import numpy as np, staticad as ad
     >>> x = ad.input("x", (2,))
@@ -59,7 +59,7 @@ def vjp(ys: Any, wrt: Any, cotangents: Any = None, *, strict: bool = False, _nam
 
 
 def jvp(ys: Any, wrt: Any, tangents: Any, *, strict: bool = False) -> Any:
-    """Jacobian-vector products: how ``ys`` (a nest of tensors) move when ``wrt`` moves along ``tangents`` (a nest like it).
+    """Jacobian-vector products: how ``ys`` (a nest of tensors) move when ``wrt`` moves along ``tangents`` (its like).
 
     The result has the nest of ``ys``. Raises as `vjp`.
 

@@ -202,7 +202,7 @@ def array_text(value: Any) -> str:
     if value is None:
         return "None"
     text = np.array2string(np.asarray(value), precision=4, threshold=6, edgeitems=2, separator=" ")
-    text = " ".join(text.split())
+    text = " ".join(text.split()).replace("[ ", "[")
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from staticad.errors import DTypeError, GraphError, ShapeError
-from staticad.ir import Cell, Graph, Node, toposort
 from staticad.interpret import plain_symbol
+from staticad.ir import Cell, Graph, Node, toposort
 from staticad.nests import aligned, leaves, map_leaves, rebuild
 from staticad.ops import sources
 from staticad.shapes import Expr, check_name, symbols
@@ -152,10 +152,7 @@ class Function:
         return (*arrays, *(named[k] for k in names[len(arrays) :]))
 
     def _outs(self, out: Any) -> Sequence[Any]:
-        found = list(leaves(out))
-        if len(found) != len(self._flat):
-            raise ShapeError(f"{self.name}: out must have {len(self._flat)} arrays in the nest of the outputs, got {len(found)}")
-        return found
+        return list(aligned(self.outputs, out, f"{self.name}: out"))
 
     # derivatives -----------------------------------------------------------------------------------------------------
 
@@ -349,10 +346,13 @@ def _check_sizes(name: str, inputs: Sequence[Node], outputs: Sequence[Node]) -> 
     seen: set[object] = set()
     for node in [*inputs, *toposort(outputs)]:
         for value in (node.shape, *node.params.values()):
-            if not isinstance(value, (tuple, Expr)) or value in seen:
+            if not isinstance(value, (tuple, Expr)):
                 continue
-            seen.add(value)
-            for d in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
+            dims = (value,) if isinstance(value, Expr) else cast("tuple[Any, ...]", value)
+            if dims in seen:
+                continue
+            seen.add(dims)
+            for d in dims:
                 missing = sorted(str(s) for s in symbols(d) - known) if isinstance(d, Expr) else ()
                 if missing:
                     raise GraphError(

@@ -1,4 +1,4 @@
-"""Nests of tuples, lists and dicts: taken apart to their leaves and put together again; knows nothing of what the leaves are."""
+"""Nests of tuples, lists and dicts: taken apart and put together again; knows nothing of what the leaves are."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ def leaves(nest: Any) -> Iterator[Any]:
 
 
 def aligned(nest: Any, other: Any, say: str) -> Iterator[Any]:
-    """What stands in ``other`` at the places of the leaves of ``nest``, in its order; `ShapeError` where they differ in form.
+    """What stands in ``other`` at the places of the leaves of ``nest``, in its order.
+
+    Raises `ShapeError` where they differ in form.
 
     >>> list(aligned({"a": 1, "b": [2]}, {"b": ["y"], "a": [3, 4]}, "names"))
     [[3, 4], 'y']
     """
     if isinstance(nest, Mapping):
         if not isinstance(other, Mapping) or set(other) != set(nest):  # pyright: ignore[reportUnknownArgumentType]
-            raise ShapeError(f"{say}: expected a dict with the keys {_keys(nest)}, got {_form(other)}")
+            raise ShapeError(f"{say}: expected a {_form(nest)}, got {_form(other)}")
         for key, value in nest.items():  # pyright: ignore[reportUnknownVariableType]
             yield from aligned(value, other[key], say)
     elif isinstance(nest, (tuple, list)):
@@ -44,13 +46,9 @@ def aligned(nest: Any, other: Any, say: str) -> Iterator[Any]:
         yield other
 
 
-def _keys(nest: Mapping[Any, Any]) -> str:
-    return ", ".join(map(repr, nest)) or "none"
-
-
 def _form(nest: Any) -> str:
     if isinstance(nest, Mapping):
-        return f"dict with the keys {_keys(nest)}"  # pyright: ignore[reportUnknownArgumentType]
+        return f"dict with the keys {', '.join(map(repr, nest)) or 'none'}"  # pyright: ignore[reportUnknownArgumentType]
     sized = isinstance(nest, (tuple, list))
     return type(nest).__name__ + (f" of {len(nest)}" if sized else "")  # pyright: ignore[reportUnknownArgumentType]
 

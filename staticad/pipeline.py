@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from staticad.emit import Argument, Failure, Program, Text, emit
+from staticad.body import Failure
+from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
 from staticad.ops import sources
 from staticad.plan import Plan, plan

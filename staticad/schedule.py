@@ -27,7 +27,7 @@ from staticad.loops import (
 )
 from staticad.lowering import Map, Reduce, Uninitialised, Update, View
 from staticad.shapes import Dim, Symbol, symbol
-from staticad.store import Reads, Storage, choose_storage
+from staticad.store import Reads, Storage, choose_storage, fresh_vars
 
 #: Nodes that one outermost loop may hold: keeps bodies within what registers and compile time bear.
 LOOP_WEIGHT = 4000
@@ -135,9 +135,9 @@ class Builder:
         lower = node.op.lower
         if isinstance(lower, View) and lower.alias:
             source_chain, source = self.loops(node.args[0].shape)
-            read = accesses(node, tuple(symbol(Symbol(f"r{k}", "var")) for k in range(len(node.shape))))[0]
-            if divides(read.index) and lower.write is not None:
-                index = lower.write(node, source)
+            read = accesses(node, tuple(fresh_vars(len(node.shape))))[0]
+            index = lower.write(node, source) if lower.write is not None and divides(read.index) else ()
+            if index and not divides(index):
                 reads = self.storage.element_reads(node.args[0], source)
                 return Nest(source_chain, Compute(node, root, index, source), reads, [(root, index)])
         chain, index = self.loops(node.shape)

@@ -168,7 +168,7 @@ def test_hessian_vector_products():
     y = ad.sum(ad.exp(x) * x[::-1]) + ad.prod(x)
     g = ad.grad(y, x)
     products = [ad.jvp(g, x, v), ad.grad(g, x, v), ad.grad(ad.sum(g * v), x), ad.grad(ad.jvp(y, x, v), x)]
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     u = np.array([1.0, -0.5, 2.0])
     t = torch.tensor(V)
     hessian = torch.autograd.functional.hessian(lambda t: torch.sum(torch.exp(t) * t.flip(0)) + torch.prod(t), t)
@@ -191,7 +191,7 @@ def test_derivatives_of_symbolic_shapes():
     x, w = ad.input("x", ("n", "k")), ad.input("w", ("k",))
     y = ad.mean(ad.logsumexp(x * w, axis=1))
     f = ad.compile([x, w], ad.grad(y, [x, w]))
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     for shape in [(5, 3), (1, 1), (2, 7)]:
         a, b = RNG.normal(size=shape), RNG.normal(size=shape[1])
         t, u = torch.tensor(a, requires_grad=True), torch.tensor(b, requires_grad=True)
@@ -247,26 +247,27 @@ class Program:
             if kind == "unary":
                 out = [m.tanh, m.sin, lambda v: m.exp(m.tanh(v)), lambda v: m.sqrt(v * v + 1), abs][extra % 5](a)
             elif kind == "binary":
-                out = [lambda: a * b, lambda: a + b, lambda: a - 0.5 * b, lambda: a / (b * b + 1), lambda: m.maximum(a, b)][extra % 5]()
+                out = [a * b, a + b, a - 0.5 * b, a / (b * b + 1), m.maximum(a, b)][extra % 5]
             elif kind == "matmul":
                 out = m.tanh(a @ b)
             elif kind == "reduce":
-                out = a - m.mean(a, axis=extra % 2, keepdims=True) if m is not TORCH else a - a.mean(extra % 2, keepdim=True)
+                keep = {"keepdim": True} if m is torch else {"keepdims": True}
+                out = a - m.mean(a, axis=extra % 2, **keep)
             elif kind == "slice":
                 out = m.concat([a[:2], b[2:] * 2]) if m is ad else m.concatenate([a[:2], b[2:] * 2])
             elif kind == "where":
                 out = m.where(a > 0, a * b, m.sin(b))
             else:
                 e = m.exp(m.tanh(a))
-                out = e / (m.sum(e, axis=1, keepdims=True) if m is not TORCH else e.sum(1, keepdim=True))
+                out = e / m.sum(e, axis=1, **({"keepdim": True} if m is torch else {"keepdims": True}))
             values.append(out)
         return values[-1] + 0.1 * values[-2]
 
 
 try:
-    import torch as TORCH
-except ImportError:  # pragma: no cover
-    TORCH = None
+    import torch
+except ImportError:
+    torch = None
 
 A, B, C = (RNG.uniform(-1, 1, (4, 4)) for _ in range(3))
 
@@ -274,7 +275,7 @@ A, B, C = (RNG.uniform(-1, 1, (4, 4)) for _ in range(3))
 @pytest.mark.parametrize("seed", range(24))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_random_programs_against_pytorch(seed, dtype):
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     program = Program(seed)
     x, y = ad.input("x", (4, 4), dtype), ad.input("y", (4, 4), dtype)
     out = program.run(ad, x, y)
@@ -289,7 +290,7 @@ def test_random_programs_against_pytorch(seed, dtype):
     expected = [w, *f, *s]
     wanted = [out, *first, *second]
     found = [value(wanted, {x: a, y: b})]
-    if seed < 6:
+    if seed < 3:
         found.append(ad.compile([x, y], wanted)(a, b))
     for run in found:
         for got, want in zip(run, expected, strict=True):

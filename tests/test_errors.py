@@ -367,7 +367,7 @@ SYMBOLIC = {
     "range": range,
     "iteration": list,
     "unpacking": lambda t: (lambda a, b, c: a)(*t),
-    "for": lambda t: [u for u in t],
+    "for": lambda t: sorted(t),
     "asarray": np.asarray,
     "array": lambda t: np.array([t, t]),
     "slice": lambda t: V[t:],

@@ -81,7 +81,7 @@ def test_large_graphs(build, size):
 
 
 def test_flags_of_large_graphs():
-    x, y = chain(20_000)
+    _, y = chain(20_000)
     assert y.requires_grad
     assert not y.is_leaf
     assert y.grad_fn.next_functions[0][0].name in ("add", "multiply")

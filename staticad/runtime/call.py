@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from staticad.dtypes import SHORT
-from staticad.emit import Failure
+from staticad.body import Failure
 from staticad.errors import DTypeError, IndexOutOfRange, ShapeError
 from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType

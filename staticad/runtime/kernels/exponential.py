@@ -172,21 +172,23 @@ def plain_sigmoid(x):
     return (type(x)(1) if x >= 0 else decay) / (1 + decay)
 
 
+def decay(a: Value) -> tuple[Value, Value]:
+    """``exp(-a)`` for ``a >= 0``, and what rounding took from it."""
+    its = form(a)
+    a = select(a > -its.least, its.least, -a)
+    low = a < its.low
+    p, scale = reduce(a, select(low, a.of(100.0), -1.0))
+    factor = select(low, a.of(2.0**-100), 2.0)
+    grown = 1 + p
+    return grown * scale * factor, (p - (grown - 1)) * scale * factor
+
+
 @traced(plain_sigmoid)
 def sigmoid(x: Value) -> Value:
-    """``exp(x) / (1 + exp(x))`` of ``-abs(x)``, or 1 over the same; no exponential overflows."""
-    its = form(x)
-    a = select(fabs(x) > -its.least, -its.least, fabs(x))
-    low = a > -its.low
-    magic = select(low, x.of(its.magic + 100), its.magic - 1)
-    rounded = madd(a, -LOG2E, magic)
-    n = rounded - magic
-    most = madd(n, -its.ln2[0], -a)
-    least = n * its.ln2[1]
-    r = most - least
-    lost = (most - r) - least
-    p = r + madd(r * r, polynomial(r, its.exp), lost)
-    scale = real(bits(rounded) << its.mantissa)
-    factor = select(low, x.of(2.0**-100), 2.0)
-    decay = (1 + p) * scale * factor
-    return select(x >= 0, 1.0, decay) / (1 + decay)
+    """``e / (1 + e)`` of ``e = exp(-abs(x))``, which cannot overflow, or what that leaves of 1."""
+    e, lost = decay(fabs(x))
+    whole = 1 + e
+    part = e / whole
+    # What the roundings of e and of 1 + e lost is put back in first order: three roundings would make 2.3 ulp.
+    part = madd(lost - part * (e - (whole - 1)), 1 - part, part)
+    return select(x >= 0, 1 - part, part)

@@ -14,14 +14,17 @@ import math
 import numpy as np
 from numba import config, njit
 
+from staticad.runtime.kernels.exponential import cosh, exp, exp2, expm1, sigmoid, sinh, tanh  # noqa: F401
+from staticad.runtime.kernels.logarithm import (  # noqa: F401
+    acosh, asinh, atanh, log, log1p, log2, log10, logaddexp, softplus,
+)  # fmt: skip
+
 if config.DISABLE_JIT:  # the functions of `math` raise where IEEE arithmetic answers inf or nan
     from scipy.special import erf, erfc
     from scipy.special import gammaln as _lgamma
 
-    exp2, log2 = np.exp2, np.log2
 else:
     erf, erfc, _lgamma = math.erf, math.erfc, math.lgamma
-    exp2, log2 = math.exp2, math.log2  # NumPy's fail in Numba 0.68 where one function calls them in both float dtypes
 
 kernel = njit(error_model="numpy", fastmath={"contract"})
 
@@ -30,13 +33,8 @@ fabs, signbit, copysign, nextafter       = np.fabs, np.signbit, np.copysign, np.
 isinf, isfinite, maximum, minimum        = np.isinf, np.isfinite, np.maximum, np.minimum
 floor, ceil, trunc, round                = np.floor, np.ceil, np.trunc, np.rint  # noqa: A001
 sqrt, cbrt, hypot                        = np.sqrt, np.cbrt, np.hypot
-exp, expm1                               = np.exp, np.expm1
-log, log10, log1p                        = np.log, np.log10, np.log1p
-logaddexp                                = np.logaddexp
 sin, cos, tan                            = np.sin, np.cos, np.tan
 asin, acos, atan, atan2                  = np.arcsin, np.arccos, np.arctan, np.arctan2
-sinh, cosh, tanh                         = np.sinh, np.cosh, np.tanh
-asinh, acosh, atanh                      = np.arcsinh, np.arccosh, np.arctanh
 # fmt: on
 
 
@@ -117,20 +115,6 @@ def integer_pow(x, y):
         x = type(x)(x * x)
         y = y >> 1
     return out
-
-
-@kernel
-def sigmoid(x):
-    """``1 / (1 + exp(-x))``, with an exponential that cannot overflow."""
-    one = type(x)(1)
-    decay = exp(-fabs(x))
-    return (one if x >= 0 else decay) / (one + decay)
-
-
-@kernel
-def softplus(x):
-    """``log(1 + exp(x))``, exact in both tails."""
-    return log1p(exp(-fabs(x))) + (x if x > 0 else type(x)(0))
 
 
 @kernel

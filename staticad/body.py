@@ -1,0 +1,461 @@
+"""The body of one generated function: walks the loop tree, names what it meets, writes lines; knows lowerings, not Numba."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from staticad.expressions import CODE, comment, fill, is_atom, is_literal, literal
+from staticad.ir import Check, Node
+from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Whole, accesses, is_var, statements
+from staticad.lowering import Call, Contract, Guard, Map, Reduce, Source, Uninitialised, Update, View
+from staticad.names import LOOP_VARIABLES, Names
+from staticad.plan import Plan
+from staticad.products import Product, contraction
+from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbols
+
+#: Expressions longer than this many characters get a name.
+LONG = 80
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a status code means: ``kind`` is "shape", "size", "overlap" or "index"."""
+
+    kind: str
+    text: str
+    check: Check | None = None
+
+
+@dataclass(eq=False)
+class Module:
+    """What the functions of one generated module share: the plan, and the names of sizes and of array arguments.
+
+    ``targets`` are the sources that updates write to; ``failures`` what status codes from 1 on mean.
+    """
+
+    plan: Plan
+    targets: Mapping[Node, Node]
+    names: Names = field(default_factory=Names)
+    sizes: dict[Symbol, str] = field(default_factory=dict[Symbol, str])
+    arrays: dict[Node, str] = field(default_factory=dict[Node, str])
+    failures: list[Failure] = field(default_factory=list[Failure])
+    codes: dict[Failure, int] = field(default_factory=dict[Failure, int])
+
+    def status(self, failure: Failure) -> int:
+        """The code that the generated function returns for a failure."""
+        if failure not in self.codes:
+            self.failures.append(failure)
+            self.codes[failure] = len(self.failures)
+        return self.codes[failure]
+
+    def size(self, d: Dim) -> str:
+        """A size as source, in terms of the names of symbolic dimensions."""
+        return render(d, lambda s: self.sizes[s] if isinstance(s, Symbol) else str(s))
+
+
+@dataclass(eq=False)
+class Scope:
+    """Lines at one depth of one function, and the values known there. ``closed``: nothing may be hoisted out of it."""
+
+    parent: Scope | None
+    loop: Loop | None = None
+    closed: bool = False
+    lines: list[str] = field(default_factory=list[str])
+    known: dict[object, str] = field(default_factory=dict[object, str])
+
+    def find(self, key: object) -> str | None:
+        scope: Scope | None = self
+        while scope is not None:
+            if key in scope.known:
+                return scope.known[key]
+            scope = scope.parent
+        return None
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.parent is None else self.parent.depth + (self.loop is not None)
+
+
+class Body:
+    """Writes the body of one function: twice, first only to count how often each element is asked for."""
+
+    def __init__(self, module: Module, items: list[Item], copied: Sequence[Node]):
+        self.module = module
+        self.copied = copied
+        self.plan = module.plan
+        self.storage = module.plan.schedule.storage
+        self.items = items
+        self.counts: Counter[object] = Counter()
+        self.counting = True
+
+    def lines(self) -> list[str]:
+        self.write()
+        self.counting = False
+        return self.write()
+
+    def write(self) -> list[str]:
+        self.names = Names()
+        self.names.used |= self.module.names.used
+        self.variables: dict[Symbol, str] = {}
+        self.extents: dict[Symbol, Dim] = {}
+        self.scalars: dict[Node, str] = {}
+        self.targets: dict[Node, Coordinates] = {}
+        self.accumulators: dict[Node, str] = {}
+        self.slots: dict[Node, str] = {}
+        self.loop_names = [v for v in LOOP_VARIABLES if v not in self.names.used] + [
+            f"i{k}" for k in range(40) if f"i{k}" not in self.names.used
+        ]
+        self.names.used |= set(self.loop_names)
+        scope = Scope(None)
+        self.root = scope
+        self.items_into(self.items, scope)
+        for node in self.copied:
+            self.copy(node, scope)
+        return scope.lines
+
+    def copy(self, node: Node, scope: Scope) -> None:
+        """An update that could not be made in place, copied at the very end."""
+        from_, to = self.array(node), self.module.arrays[self.module.targets[node]]
+        names = self.loop_names[: len(node.shape)]
+        for depth, (name, d) in enumerate(zip(names, node.shape, strict=True)):
+            scope.lines.append(f"{'    ' * depth}for {name} in range({self.module.size(d)}):")
+        at = ", ".join(names) or "()"
+        scope.lines.append(f"{'    ' * len(names)}{to}[{at}] = {from_}[{at}]")
+
+    # statements ------------------------------------------------------------------------------------------------------
+
+    def items_into(self, items: Sequence[Item], scope: Scope) -> None:
+        for item in items:
+            if isinstance(item, Loop):
+                self.loop(item, scope)
+            else:
+                self.statement(item, scope)
+
+    def loop(self, loop: Loop, scope: Scope) -> None:
+        for node in loop.reduces:
+            lower = node.op.lower
+            assert isinstance(lower, Reduce)
+            name = self.names.claim(self.hint(node))
+            self.accumulators[node] = name
+            start = typed(lower.init(node.dtype), node.dtype)
+            scope.lines.append(f"{name} = {start}")
+        inside = Scope(scope, loop)
+        self.variables[loop.var] = self.loop_names[scope.depth]
+        self.extents[loop.var] = loop.extent
+        if loop.extent == 0:
+            # Nothing of the body may be written: what is hoisted out of it would read where there is nothing.
+            self.targets |= {s.node: s.target for _, s in statements(loop.body) if isinstance(s, Step)}
+        else:
+            self.items_into(loop.body, inside)
+        if inside.lines:
+            scope.lines.append(f"for {self.variables[loop.var]} in range({self.module.size(loop.extent)}):")
+            scope.lines += ["    " + line for line in inside.lines]
+        for node in loop.reduces:
+            lower = node.op.lower
+            assert isinstance(lower, Reduce)
+            if not lower.running:
+                target = self.targets[node]
+                scope.known[(node, target)] = self.accumulators[node]
+                self.keep(node, self.storage.root[node], target, self.accumulators[node], scope)
+
+    def statement(self, item: Statement, scope: Scope) -> None:
+        if isinstance(item, Compute):
+            if item.source is not None:
+                text = self.element(item.node.args[0], item.source, scope)
+            else:
+                text = self.formula(item.node, item.index, scope)
+            if not (text.isidentifier() or is_literal(text)) and self.reads_of(item.node, item.index) > 0:
+                hint = self.hint(item.node)
+                in_array = self.plan.buffers[item.buffer].place != "scalar"
+                text = self.assign(hint + self.suffix(item.index) if in_array else hint, text, scope)
+            scope.known[(item.node, item.index)] = text
+            self.keep(item.node, item.buffer, item.index, text, scope)
+        elif isinstance(item, Start):
+            self.start(item, scope)
+        elif isinstance(item, Step):
+            self.step(item, scope)
+        else:
+            self.whole(item, scope)
+
+    def reads_of(self, node: Node, index: Coordinates) -> int:
+        return 1 if self.counting else self.counts[(node, index)]
+
+    def keep(self, node: Node, buffer: Node, index: Coordinates, text: str, scope: Scope) -> None:
+        """Store an element, unless it lives in a local variable."""
+        b = self.plan.buffers[buffer]
+        if b.place == "scalar":
+            self.scalars[buffer] = text
+        else:
+            scope.lines.append(f"{self.place(buffer, index, scope)} = {text}")
+
+    def place(self, buffer: Node, index: Coordinates, scope: Scope) -> str:
+        """An element of a buffer as source, to load or to store."""
+        b = self.plan.buffers.get(buffer)
+        axes = range(len(buffer.shape)) if b is None else b.axes
+        name = self.array(buffer)
+        at = ", ".join(self.coordinate(index[axis], scope) for axis in axes)
+        return f"{name}[{at or '()'}]"
+
+    def array(self, buffer: Node) -> str:
+        """The name of an array; a view of the workspace is made where the function first needs it, at its outermost level."""
+        b = self.plan.buffers.get(buffer)
+        if b is None or b.place != "work":
+            return self.module.arrays[buffer]
+        if buffer not in self.slots:
+            name = self.slots[buffer] = self.names.claim(self.hint(buffer))
+            shape = ", ".join(map(self.module.size, b.shape)) + ("," if len(b.shape) == 1 else "")
+            text = f"{name} = m.slot_{CODE[buffer.dtype]}(work, {self.module.size(b.offset)}, ({shape}))"
+            self.root.lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
+        return self.slots[buffer]
+
+    def start(self, item: Start, scope: Scope) -> None:
+        lower = item.node.op.lower
+        if isinstance(lower, Update):
+            text = self.element(item.node.args[0], item.index, scope)
+        else:
+            assert isinstance(lower, Reduce)
+            text = typed(lower.init(item.node.dtype), item.node.dtype)
+        if self.plan.buffers[item.buffer].place == "scalar":
+            self.scalars[item.buffer] = self.assign(item.node.op.name, text, scope)
+        else:
+            self.keep(item.node, item.buffer, item.index, text, scope)
+
+    def step(self, item: Step, scope: Scope) -> None:
+        node, lower = item.node, item.node.op.lower
+        assert isinstance(lower, (Reduce, Update))
+        operands = node.args[1:2] if isinstance(lower, Update) else node.args
+        values = {name: self.element(x, item.source, scope) for name, x in zip("xyz", operands, strict=False)}
+        if item.scalar:
+            acc = self.accumulators[node]
+            scope.lines.append(f"{acc} = {narrow(fill(lower.step, {**values, 'acc': acc}), lower.step, node)}")
+            self.targets[node] = item.target
+            if isinstance(lower, Reduce) and lower.running:
+                scope.known[(node, item.target)] = acc
+                self.keep(node, item.buffer, item.target, acc, scope)
+            return
+        if self.plan.buffers[item.buffer].place == "scalar":
+            to = self.scalars.get(item.buffer) or self.names.claim(node.op.name)
+            self.scalars[item.buffer] = to
+        else:
+            to = self.place(item.buffer, item.target, scope)
+        scope.lines.append(f"{to} = {narrow(fill(lower.step, {**values, 'acc': to}), lower.step, node)}")
+
+    def whole(self, item: Whole, scope: Scope) -> None:
+        node, lower = item.node, item.node.op.lower
+        out = self.array(item.buffer)
+        if isinstance(lower, Contract):
+            product = contraction(self.storage, node)
+            x, y = (self.array(x) for x in product.arrays)
+            self.product(product, node.params["spec"], x, y, out, scope)
+        else:
+            assert isinstance(lower, Call)
+            arguments = [out, *(self.array(self.storage.buffer(x)) for x in node.args), *lower.params(node.params)]
+            scope.lines.append(f"m.{lower.function}({', '.join(arguments)})")
+
+    def product(self, product: Product, spec: str, x: str, y: str, out: str, scope: Scope) -> None:
+        """Calls of the product kernel, in loops over the letters that it does not cover."""
+        size = self.module.size
+        loops = {**product.loops, **product.summed}
+        names = dict(zip(loops, self.loop_names[scope.depth :], strict=False))
+        values: dict[Symbol, str] = {Symbol(letter, "var"): name for letter, name in names.items()}
+
+        def offset(d: Dim) -> str:
+            return render(d, lambda s: values[s] if isinstance(s, Symbol) and s in values else self.module.sizes[s])  # pyright: ignore
+
+        def call(starts: Sequence[Dim], extents: Sequence[Dim], more: str) -> str:
+            numbers = [*map(offset, starts), *map(size, [*extents, *(d for group in product.strides for d in group)])]
+            return f"m.contract({x}, {y}, {out}, {', '.join(numbers)}{more})  # {spec}"
+
+        indent = ""
+        for letter, extent in product.loops.items():
+            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            indent += "    "
+        if product.summed:  # zeros first, by a sum of nothing
+            scope.lines.append(indent + call((0, 0, product.starts[2]), (*product.extents[:3], 0), ""))
+        for letter, extent in product.summed.items():
+            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            indent += "    "
+        scope.lines.append(indent + call(product.starts, product.extents, ", True" if product.summed else ""))
+
+    # elements --------------------------------------------------------------------------------------------------------
+
+    def element(self, node: Node, index: Coordinates, scope: Scope) -> str:
+        """Element ``index`` of ``node`` as source, valid in ``scope``."""
+        key = (node, index)
+        self.counts[key] += self.counting
+        known = scope.find(key)
+        if known is not None:
+            return known
+        if self.storage.has_memory(node):
+            buffer = self.storage.buffer(node)
+            b = self.plan.buffers.get(buffer)
+            if b is not None and b.place == "scalar":
+                return self.scalars[buffer]
+            text = self.place(buffer, index, scope)
+            return self.share(key, node, index, text, scope, self.array(buffer) + self.suffix(index))
+        if isinstance(node.op.lower, Uninitialised):
+            return literal(0, node.dtype)
+        text = self.formula(node, index, scope)
+        return self.share(key, node, index, text, scope, self.hint(node))
+
+    def hint(self, node: Node) -> str:
+        """What to call a value: the user's name, or the operation's; a reshape is called as what it is of."""
+        while node.name is None and isinstance(node.op.lower, View) and node.op.lower.alias:
+            node = node.args[0]
+        return self.module.arrays[node] if isinstance(node.op.lower, Source) else node.name or node.op.name
+
+    def suffix(self, index: Coordinates) -> str:
+        """``_ij`` for the element at ``[i, j]``; nothing where a coordinate is more than a loop variable."""
+        found = [d for d in index if d != 0]
+        plain = [self.variables[s] for d in found for s in symbols(d) if s in self.variables and is_var(d, s)]
+        return "_" + "".join(plain) if plain and len(plain) == len(found) else ""
+
+    def share(self, key: object, node: Node, index: Coordinates, text: str, scope: Scope, hint: str) -> str:
+        """Give an expression a name where it is used again, is long, or belongs outside of an inner loop."""
+        if is_literal(text) or text.isidentifier():
+            return text
+        home = self.home(node, index, scope)
+        if self.counting or self.counts[key] > 1 or home is not scope or len(text) > LONG:
+            text = self.assign(hint, text, home)
+            home.known[key] = text
+        return text
+
+    def home(self, node: Node, index: Coordinates, scope: Scope) -> Scope:
+        """The outermost scope where an element may be computed: all it needs is known there and nothing changes inside."""
+        found: set[Symbol] = set()
+        for d in index:
+            found |= symbols(d)
+        reads: set[Node] | None = None
+        while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
+            if reads is None:
+                reads = {n for n, _ in self.storage.element_reads(node, index)}
+            if not reads.isdisjoint(scope.loop.writes):
+                break
+            scope = scope.parent
+        return scope
+
+    def assign(self, hint: str, text: str, scope: Scope) -> str:
+        name = self.names.claim(hint)
+        scope.lines.append(f"{name} = {text}")
+        return name
+
+    def formula(self, node: Node, index: Coordinates, scope: Scope) -> str:
+        """How element ``index`` of a `Map` or `View` is computed, as source."""
+        lower = node.op.lower
+        if isinstance(lower, Map):
+            return self.map(node, lower, index, scope)
+        assert isinstance(lower, View)
+        (access,) = accesses(node, index)
+        x = node.args[0]
+        memory = self.storage.flat_view(node, access)
+        if memory is not None:
+            flat = self.flat(self.array(self.storage.buffer(memory)))
+            offset: Dim = 0
+            for d, size in zip(index, node.shape, strict=True):
+                offset = mul(offset, size) + d
+            return f"{flat}[{self.coordinate(offset, scope)}]"
+        if not access.guards:
+            return self.element(x, access.index, scope)
+        return self.guarded(node, access.guards, access.index, scope)
+
+    def flat(self, array: str) -> str:
+        key = ("flat", array)
+        known = self.root.find(key)
+        if known is None:
+            known = self.assign(f"{array}_flat", f"m.flat({array})", self.root)
+            self.root.known[key] = known
+        return known
+
+    def guarded(self, node: Node, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> str:
+        """An element where the guards hold, else the fill value; nothing is read where they do not."""
+        conditions: list[str] = []
+        for guard in guards:
+            value = self.coordinate(guard.value, scope)
+            low = "" if known_ge(guard.value, 0) else "0 <= "
+            high = "" if self.surely_below(guard.value, guard.extent) else f" < {self.module.size(guard.extent)}"
+            if low or high:
+                conditions.append(f"{low}{value}{high}")
+            if guard.step != 1:
+                conditions.append(f"({value}) % {guard.step} == 0")
+        condition = " and ".join(conditions)
+        if not conditions:
+            return self.element(node.args[0], index, scope)
+        otherwise = literal(node.params["fill"], node.dtype)
+        inside = Scope(scope, scope.loop, closed=True)
+        text = self.element(node.args[0], index, inside)
+        if not inside.lines:
+            return f"{text if is_atom(text) else f'({text})'} if {condition} else {otherwise}"
+        name = self.names.claim(node.op.name)
+        scope.lines.append(f"if {condition}:")
+        scope.lines += ["    " + line for line in [*inside.lines, f"{name} = {text}"]]
+        scope.lines += ["else:", f"    {name} = {otherwise}"]
+        return name
+
+    def surely_below(self, value: Dim, extent: Dim) -> bool:
+        """Whether ``value < extent`` wherever the loops come to, as a polynomial that rises in each variable shows."""
+        highest = value
+        if isinstance(value, Expr):
+            if any(m and (c < 0 or not all(isinstance(a, Symbol) for a, _ in m)) for m, c in value.terms.items()):
+                return False
+            last: dict[Symbol, Dim] = {s: add(self.extents[s], -1) for s in symbols(value) if s in self.extents}
+            highest = substitute(value, last)
+        return known_ge(extent, add(highest, 1))
+
+    def map(self, node: Node, lower: Map, index: Coordinates, scope: Scope) -> str:
+        template = lower.code if isinstance(lower.code, str) else lower.code(node)
+        values = {"t": CODE[node.dtype]}
+        for name, x in zip("xyzuvw", node.args, strict=False):
+            text = self.element(x, index, scope)
+            if template.count(f"{{{name}}}") > 1 and not (text.isidentifier() or is_literal(text)):
+                text = self.assign(self.hint(x), text, scope)
+            values[name] = text
+        for axis, d in enumerate(index):
+            if f"{{i[{axis}]}}" in template:
+                values[f"i[{axis}]"] = self.coordinate(d, scope)
+        for name, value in node.params.items():
+            if isinstance(value, Expr):
+                values[name] = f"{CODE[node.dtype]}({self.module.size(value)})"
+            elif isinstance(value, (bool, int, float)):
+                values[name] = literal(value, node.dtype)
+        return narrow(fill(template, values), template, node)
+
+    def coordinate(self, d: Dim, scope: Scope) -> str:
+        """A coordinate as source; what it takes from arrays at run time is read and checked first."""
+        return render(d, lambda s: self.run_time(s, scope) if isinstance(s, Element) else self.name_of(s))
+
+    def name_of(self, s: Symbol) -> str:
+        return self.variables[s] if s.kind == "var" else self.module.sizes[s]
+
+    def run_time(self, element: Element, scope: Scope) -> str:
+        known = scope.find(element)
+        if known is not None:
+            return known
+        array = element.array
+        assert isinstance(array, Node)
+        home = self.home(array, element.index, scope)
+        value = self.element(array, element.index, home)
+        extent = self.module.size(element.extent)
+        name = self.assign("at", f"m.index({value}, {extent})", home)
+        text = f"an index of {array.type} is out of range for an axis of size {element.extent}"
+        code = self.module.status(Failure("index", text))
+        home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
+        home.known[element] = name
+        return name
+
+
+def typed(text: str, dtype: np.dtype[np.generic]) -> str:
+    """A start value as source of exactly this dtype."""
+    code = CODE[dtype]
+    return text if code in ("f8", "i8", "b1") else f"{code}({text})"
+
+
+def narrow(text: str, template: str, node: Node) -> str:
+    """An integer expression brought back to its dtype: Numba computes narrow integers in 64 bits."""
+    code = CODE[node.dtype]
+    if node.dtype.kind not in "iu" or code in ("i8", "u8") or template.startswith(("{t}(", "{value}", "m.r")):
+        return text
+    return f"{code}({text})"
