@@ -12,6 +12,7 @@ Tensor(f64, grad_fn=<sum>)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import e, inf, nan, pi
 
 from staticad import errors, linalg, nn, optim, special
@@ -183,6 +184,21 @@ from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
 
 __version__ = "0.1.0"
 newaxis = None
+
+
+def __getattr__(name: str) -> Callable[..., Tensor]:
+    """An elementwise op of the table is a function here without being written a second time."""
+    from staticad.functions.lifted import lift
+    from staticad.lowering import Map
+    from staticad.ops.table import TABLE
+
+    op = TABLE.get(name)
+    example = next(iter(op.examples()), None) if op is not None and isinstance(op.lower, Map) else None
+    if op is None or example is None or not example.arrays or example.params:
+        raise AttributeError(f"module 'staticad' has no attribute {name!r}")
+    function = globals()[name] = lift(op, len(example.arrays))
+    return function
+
 
 __all__ = [
     "AxisError",

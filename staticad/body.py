@@ -1,4 +1,7 @@
-"""The body of one generated function: walks the loop tree, names what it meets, writes lines; knows lowerings, not Numba."""
+"""The body of one generated function: walks the loop tree, names what it meets, writes lines.
+
+It knows lowerings, not Numba.
+"""
 
 from __future__ import annotations
 
@@ -201,7 +204,7 @@ class Body:
         return f"{name}[{at or '()'}]"
 
     def array(self, buffer: Node) -> str:
-        """The name of an array; a view of the workspace is made where the function first needs it, at its outermost level."""
+        """The name of an array; a view of the workspace is made when the function first needs it, outside loops."""
         b = self.plan.buffers.get(buffer)
         if b is None or b.place != "work":
             return self.module.arrays[buffer]
@@ -325,7 +328,10 @@ class Body:
         return text
 
     def home(self, node: Node, index: Coordinates, scope: Scope) -> Scope:
-        """The outermost scope where an element may be computed: all it needs is known there and nothing changes inside."""
+        """The outermost scope where an element may be computed.
+
+        All it needs is known there and nothing changes inside.
+        """
         found: set[Symbol] = set()
         for d in index:
             found |= symbols(d)

@@ -26,8 +26,8 @@ class Argument:
 class Program:
     """What the emitter is given: a plan, and the arguments in order.
 
-    ``sources`` are inputs and hidden arrays; ``outputs`` the results that have an argument of their own; ``updates`` map
-    a result to the source whose memory it replaces.
+    ``sources`` are inputs and hidden arrays; ``outputs`` the results that have an argument of their own; ``updates``
+    map a result to the source whose memory it replaces.
     """
 
     plan: Plan

@@ -19,7 +19,8 @@ from staticad.tensor import Array, ArrayLike, Tensor
 def evaluate(outputs: Any, values: Mapping[Tensor, ArrayLike] | None = None) -> Any:
     """The values of ``outputs`` (a tensor, or a nest of them) for arrays given for inputs, or for any other tensors.
 
-    Raises `GraphError` where an input that is needed has no value, `ShapeError` and `DTypeError` where an array does not fit.
+    Raises `GraphError` where an input that is needed has no value, `ShapeError` and `DTypeError` where an array does
+    not fit.
 
     >>> import staticad as ad
     >>> x = ad.input("x", (3,))

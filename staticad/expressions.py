@@ -14,6 +14,7 @@ import numpy as np
 from staticad.dtypes import SHORT
 
 ATOM = re.compile(r"-?[\w.]+(\[[^\[\]()]*\]|\([^()]*\))?")
+LITERAL = re.compile(r"-?[\d.e+-]+|[fiu][1248]\(-?[\d.e+-]+\)|True|False|-?np\.(inf|nan)|[fi][48]\(-?np\.(inf|nan)\)")
 #: How generated code writes the scalar type of a dtype: f4, f8, i8, b1, ...
 CODE = {dtype: short[0] + str(dtype.itemsize) for dtype, short in SHORT.items()}
 
@@ -57,8 +58,9 @@ def is_atom(text: str) -> bool:
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with its fields filled; a value that is more than an atom gets parentheses unless it stands as a whole
-    argument.
+    """The template with its fields filled.
+
+    A value that is more than an atom gets parentheses unless it stands as a whole argument.
 
     >>> fill("{x} * {y}", {"x": "a + b", "y": "c"}), fill("m.exp({x})", {"x": "a + b"})
     ('(a + b) * c', 'm.exp(a + b)')
@@ -80,7 +82,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def is_literal(text: str) -> bool:
-    return re.fullmatch(r"-?[\d.e+-]+|[fiu][1248]\(-?[\d.e+-]+\)|True|False|-?np\.(inf|nan)|[fi][48]\(-?np\.(inf|nan)\)", text) is not None
+    return LITERAL.fullmatch(text) is not None
 
 
 def tidy(line: str) -> str:

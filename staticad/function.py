@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,7 +117,7 @@ class Function:
     # calling ---------------------------------------------------------------------------------------------------------
 
     def __call__(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
-        """The outputs for these arrays, as fresh arrays in the nest of the outputs, or written to ``out`` (the same nest).
+        """The outputs for these arrays: fresh arrays in the nest of the outputs, or written to ``out`` (the same nest).
 
         Raises `ShapeError`, `DTypeError`: an array that does not fit; `IndexOutOfRange`: an index found in one.
         """
@@ -144,7 +144,8 @@ class Function:
         if unknown:
             twice = unknown[0] in names
             raise DTypeError(
-                f"{self.name}: argument {unknown[0]!r} is {'given twice' if twice else 'unknown'}; the inputs are {', '.join(names)}"
+                f"{self.name}: argument {unknown[0]!r} is {'given twice' if twice else 'unknown'}; "
+                f"the inputs are {', '.join(names)}"
             )
         missing = [k for k in names[len(arrays) :] if k not in named]
         if missing:
@@ -160,9 +161,9 @@ class Function:
         """The outputs, and a pullback: from a cotangent (in the nest of the outputs) to those of inputs and parameters.
 
         The pullback returns a dict with an array for every input that requires grad, and for every parameter (or tensor
-        made a leaf, or retained) that requires grad and the outputs depend on. What the backward pass needs of the forward
-        pass is kept, not computed again; the pullback may be called many times. It reads the arrays given and the
-        parameters as they are then, so they must not change in between. The function's ``updates`` are not made.
+        made a leaf, or retained) that requires grad and the outputs depend on. What the backward pass needs of the
+        forward pass is kept, not computed again; the pullback may be called many times. It reads the arrays given and
+        the parameters as they are then, so they must not change in between. The function's ``updates`` are not made.
         Raises `GraphError` where no output requires grad.
 
         >>> import numpy as np, staticad as ad
@@ -186,8 +187,9 @@ class Function:
     def backward(self, gradient: Any = None) -> None:
         """Pull a cotangent back through the last call of this thread and add the gradients to ``.grad`` of the leaves.
 
-        ``gradient`` may be left out where the output is a scalar. The arrays of that call and the parameters must not have
-        changed since. Raises `GraphError` before any call, where no output requires grad, and for a function with updates.
+        ``gradient`` may be left out where the output is a scalar. The arrays of that call and the parameters must not
+        have changed since. Raises `GraphError` before any call, where no output requires grad, and for a function with
+        updates.
         """
         self._check_differentiable()
         if self.updates:
@@ -210,7 +212,9 @@ class Function:
 
     def _check_differentiable(self) -> None:
         if not self._differentiable:
-            raise GraphError(f"{self.name}: no output requires grad; give an input requires_grad=True or use a parameter")
+            raise GraphError(
+                f"{self.name}: no output requires grad; give an input requires_grad=True or use a parameter"
+            )
 
     def _recorded(self, arrays: tuple[Any, ...], out: Any) -> Any:
         """A call that keeps what backward needs, since this function's backward is in use."""
@@ -235,7 +239,9 @@ class Function:
 
     def _cotangents(self, outputs: Sequence[Array], gradient: Any) -> list[Array]:
         """One array for each output that requires grad. Raises where a gradient is missing or does not fit."""
-        given = [None] * len(outputs) if gradient is None else aligned(self.outputs, gradient, f"{self.name}: the gradient")
+        given: Iterable[Any] = [None] * len(outputs)
+        if gradient is not None:
+            given = aligned(self.outputs, gradient, f"{self.name}: the gradient")
         found: list[Array] = []
         for t, value, g in zip(self._results, outputs, given, strict=True):
             if not t.requires_grad:
@@ -243,8 +249,8 @@ class Function:
             if g is None:
                 if value.size != 1:
                     raise GraphError(
-                        f"{self.name}: backward through a non-scalar output of type {t.type} needs a gradient of its shape; "
-                        "give backward(gradient) the cotangent, or compile a scalar such as its sum"
+                        f"{self.name}: backward through a non-scalar output of type {t.type} needs a gradient of its "
+                        "shape; give backward(gradient) the cotangent, or compile a scalar such as its sum"
                     )
                 g = np.ones(value.shape, value.dtype)
             array = np.asarray(g)
@@ -264,7 +270,10 @@ class Function:
 
     @cached_property
     def _cells(self) -> list[Cell | None]:
-        """Where backward leaves the gradient of each leaf; an input that no output depends on is left alone, as in PyTorch."""
+        """Where backward leaves the gradient of each leaf.
+
+        An input that no output depends on is left alone, as in PyTorch.
+        """
         passes = self._passes
         return [x.cell if k < passes.reached else None for k, x in enumerate(passes.leaves)]
 
@@ -307,9 +316,9 @@ class Function:
     def njit(self) -> Any:
         """A Numba dispatcher for ``@njit`` code: ``f.njit(*inputs, *outputs)``.
 
-        Inputs are arrays in order; then one array for each output (depth first in their nest), which is written. Parameters
-        and states are passed along by themselves and updated where the function has updates. Returns None; raises ValueError
-        or IndexError as the Python call does. Arrays of any memory layout are taken.
+        Inputs are arrays in order; then one array for each output (depth first in their nest), which is written.
+        Parameters and states are passed along by themselves and updated where the function has updates. Returns None;
+        raises ValueError or IndexError as the Python call does. Arrays of any memory layout are taken.
         """
         from staticad.runtime.inline import inline  # imports Numba
 
@@ -335,8 +344,8 @@ def _check_closed(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
     for node in toposort(outputs):
         if node.op is sources.input_ and node not in given:
             raise GraphError(
-                f"the outputs depend on the input {node.params['name']!r} of type {node.type}, which is not among the inputs "
-                f"({', '.join(x.params['name'] for x in inputs) or 'there are none'}); add it to the list"
+                f"the outputs depend on the input {node.params['name']!r} of type {node.type}, which is not among the "
+                f"inputs ({', '.join(x.params['name'] for x in inputs) or 'there are none'}); add it to the list"
             )
 
 
@@ -374,7 +383,9 @@ def _new_value(name: str, p: Parameter, t: Tensor) -> Node:
     if t.node.shape != p.node.shape:
         raise ShapeError(f"{name}: the update of {p!r} has type {t.node.type}; it must have the shape of the parameter")
     if t.node.dtype != p.node.dtype:
-        raise DTypeError(f"{name}: the update of {p!r} has type {t.node.type}; convert it with astype({str(p.dtype)!r})")
+        raise DTypeError(
+            f"{name}: the update of {p!r} has type {t.node.type}; convert it with astype({str(p.dtype)!r})"
+        )
     return t.node
 
 
@@ -382,5 +393,10 @@ def _output_names(outputs: Any, prefix: str = "out") -> list[str | None]:
     """A name for each output: its key in a dict, else the tensor's own."""
     if isinstance(outputs, Tensor):
         return [outputs.name or prefix]
-    items = outputs.items() if isinstance(outputs, Mapping) else enumerate(outputs)  # pyright: ignore
+    items: Iterable[tuple[Any, Any]]
+    items = (
+        cast("Mapping[Any, Any]", outputs).items()
+        if isinstance(outputs, Mapping)
+        else enumerate(cast("Iterable[Any]", outputs))
+    )
     return [n for key, value in items for n in _output_names(value, str(key) if isinstance(key, str) else prefix)]

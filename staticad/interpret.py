@@ -15,7 +15,10 @@ Array = np.ndarray[Any, Any]
 
 
 def bind(declared: Sequence[tuple[str, Shape, tuple[int, ...]]]) -> dict[str, int]:
-    """The size of each symbolic dimension, from (name, declared shape, actual shape) of the inputs. Raises `ShapeError`."""
+    """The size of each symbolic dimension, from (name, declared shape, actual shape) of the inputs.
+
+    Raises `ShapeError`.
+    """
     sizes: dict[str, int] = {}
     for name, shape, actual in declared:
         if len(shape) != len(actual):

@@ -39,8 +39,8 @@ class Op:
 
     ``infer(*types, **params)`` gives the result's type or raises; ``numpy(*arrays, **params)`` is the meaning;
     ``lower`` says how it becomes a loop; ``vjp(node, g)`` gives a cotangent (or None) for each operand and
-    ``jvp(node, tangents)`` the tangent (or None) of the result, both as nodes. ``examples()`` gives cases for the tests.
-    ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered.
+    ``jvp(node, tangents)`` the tangent (or None) of the result, both as nodes. ``examples()`` gives cases for the
+    tests. ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered.
     """
 
     name: str
@@ -101,7 +101,14 @@ class Node:
     __slots__ = ("args", "backward", "cell", "name", "op", "params", "requires_grad", "type")
     arithmetic: ClassVar[dict[str, Callable[[Node, Any], Node]]] = {}
 
-    def __init__(self, op: Op, args: tuple[Node, ...], params: Mapping[str, Any], type: ArrayType, name: str | None = None):  # noqa: A002
+    def __init__(
+        self,
+        op: Op,
+        args: tuple[Node, ...],
+        params: Mapping[str, Any],
+        type: ArrayType,  # noqa: A002
+        name: str | None = None,
+    ):
         self.op = op
         self.args = args
         self.params = params
@@ -263,7 +270,10 @@ def clone(node: Node, args: tuple[Node, ...]) -> Node:
 
 
 def verify(graph: Graph) -> None:
-    """Assert what every pass must keep: types that follow from operands, inputs that are sources. Raises `GraphError`."""
+    """Assert what every pass must keep: types that follow from operands, inputs that are sources.
+
+    Raises `GraphError`.
+    """
     for node in graph.nodes:
         found = node.op.infer(*(x.type for x in node.args), **node.params)
         if found != node.type:
@@ -296,7 +306,8 @@ def graph_text(graph: Graph) -> str:
         if node in inputs:
             continue
         params = [f"{k}={param_text(v)}" for k, v in node.params.items()]
-        lines.append(f"  {names[node]}: {node.type} = {node.op.name}({', '.join([*(names[x] for x in node.args), *params])})")
+        given = ", ".join([*(names[x] for x in node.args), *params])
+        lines.append(f"  {names[node]}: {node.type} = {node.op.name}({given})")
     lines.append(f"  return {', '.join(names[x] for x in graph.outputs)}")
     return "\n".join(lines)
 

@@ -17,7 +17,9 @@ Coordinates: TypeAlias = tuple[Dim, ...]
 class Loop:
     """``for var in range(extent)``; ``reduces`` are the accumulators started before it and complete after it.
 
-    ``writes`` (buffer to the indices it is written at) and ``reads`` describe everything inside; ``weight`` is its size."""
+    ``writes`` (buffer to the indices it is written at) and ``reads`` describe everything inside; ``weight`` is its
+    size.
+    """
 
     var: Symbol
     extent: Dim
@@ -32,7 +34,8 @@ class Loop:
 class Compute:
     """The element of ``node`` at ``index`` is computed by its lowering and becomes known there.
 
-    ``source``: the loops run over the operand's index instead, and element ``source`` of operand 0 goes to ``index``."""
+    ``source``: the loops run over the operand's index instead, and element ``source`` of operand 0 goes to ``index``.
+    """
 
     node: Node
     buffer: Node
@@ -116,7 +119,9 @@ def divides(index: Coordinates) -> bool:
         if isinstance(d, Expr):
             for m in d.terms:
                 for a, _ in m:
-                    if not isinstance(a, (Symbol, Element)) and any(s.kind == "var" for s in symbols(a.x) | symbols(a.y)):
+                    if isinstance(a, (Symbol, Element)):
+                        continue
+                    if any(s.kind == "var" for s in symbols(a.x) | symbols(a.y)):
                         return True
     return False
 

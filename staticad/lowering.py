@@ -1,7 +1,7 @@
 """The closed set of lowerings: how an operation is computed, as data the scheduler reads; knows no ops and no loops.
 
-Indices are dimensions (`staticad.shapes`) over loop variables. ``read(node, index)`` tells which element of which operand
-stands at ``index`` of the result.
+Indices are dimensions (`staticad.shapes`) over loop variables. ``read(node, index)`` tells which element of which
+operand stands at ``index`` of the result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Index: TypeAlias = tuple["Dim | At", ...]
 class At:
     """A coordinate known at run time: element ``index`` of integer operand ``arg``, checked against ``extent``.
 
-    Negative values count from the end; anything else outside ``[0, extent)`` is an IndexError of the compiled function."""
+    Negative values count from the end; anything else outside ``[0, extent)`` is an IndexError of the compiled function.
+    """
 
     arg: int
     index: tuple[Dim, ...]
@@ -59,10 +60,10 @@ class Map:
     """One element of the result from one of each operand at the same index.
 
     ``code`` is a Python expression over the operands' elements ``{x}``, ``{y}``, ``{z}``, the coordinates ``{i[0]}``,
-    ``{i[1]}``, ... (as int64), the scalar type of the result ``{t}`` (callable, converts a value) and the op's parameters
-    by name (numbers become literals of the result's dtype); or a function from the node to such a template. Functions of
-    the kernel library are called as ``m.name(...)``. ``cost`` is roughly the number of flops: 1 for arithmetic, 4 for
-    division and square root, 20 for exp and its kin.
+    ``{i[1]}``, ... (as int64), the scalar type of the result ``{t}`` (callable, converts a value) and the op's
+    parameters by name (numbers become literals of the result's dtype); or a function from the node to such a template.
+    Functions of the kernel library are called as ``m.name(...)``. ``cost`` is roughly the number of flops: 1 for
+    arithmetic, 4 for division and square root, 20 for exp and its kin.
     """
 
     code: str | Callable[[Node], str]
@@ -73,9 +74,10 @@ class Map:
 class View:
     """Every element of the result is one element of operand 0, or ``fill``; free in a loop.
 
-    ``alias``: the result's elements are the operand's, all of them in the same memory order (a reshape), so that a stored
-    operand needs no loop at all; ``write(node, index)`` is then the inverse of ``read``: where element ``index`` of the
-    operand goes in the result."""
+    ``alias``: the result's elements are the operand's, all of them in the same memory order (a reshape), so that a
+    stored operand needs no loop at all; ``write(node, index)`` is then the inverse of ``read``: where element ``index``
+    of the operand goes in the result.
+    """
 
     read: Callable[[Node, tuple[Dim, ...]], Read]
     alias: bool = False
@@ -87,8 +89,8 @@ class Reduce:
     """Elements of operand 0 (``{x}``; ``{y}`` of operand 1) combined over the ``axes`` parameter into ``{acc}``.
 
     ``init`` gives the start value for a dtype as a Python expression (typed by the emitter); ``step`` is the new
-    accumulator. ``running``: the op has an ``axis`` parameter instead, keeps it, and every step's accumulator is an element
-    of the result.
+    accumulator. ``running``: the op has an ``axis`` parameter instead, keeps it, and every step's accumulator is an
+    element of the result.
     """
 
     init: Callable[[Any], str]

@@ -1,4 +1,4 @@
-"""Names for generated code: a user's names are data, so each is checked and made distinct; knows nothing of programs."""
+"""Names for generated code: a user's names are data, so each is checked and made distinct; knows no programs."""
 
 from __future__ import annotations
 

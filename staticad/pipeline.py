@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from staticad.body import Failure
 from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
+from staticad.loops import dump
 from staticad.ops import sources
 from staticad.plan import Plan, plan
 from staticad.schedule import schedule
@@ -39,7 +40,11 @@ class Compiled:
 
 
 def compile_nodes(
-    inputs: Sequence[Node], outputs: Sequence[Node], updates: Mapping[Node, Node], name: str, hints: Sequence[str | None] = ()
+    inputs: Sequence[Node],
+    outputs: Sequence[Node],
+    updates: Mapping[Node, Node],
+    name: str,
+    hints: Sequence[str | None] = (),
 ) -> Compiled:
     """Native code that computes ``outputs`` from ``inputs`` and replaces each storage in ``updates`` by its new value.
 
@@ -58,6 +63,7 @@ def compile_nodes(
         verify(graph)
     hidden = list(dict.fromkeys([*targets, *(x for x in graph.nodes if x.op is sources.data)]))
     body = schedule(graph)
+    debug("kernels", 2, dump(body.body, lambda node: node.name or node.op.name))
     clock.lap("schedule")
     # An output that an update made in place lies in the buffer of what it updated.
     buffers = [body.storage.root[x] for x in results]
@@ -65,10 +71,11 @@ def compile_nodes(
     layout = plan(body, set(own), replaced)
     clock.lap("plan")
     signature = ", ".join(x.params["name"] for x in inputs)
+    visible = [Argument(x, x.params["name"]) for x in inputs]
     program = Program(
         plan=layout,
         title=f"{name}({signature})",
-        sources=[Argument(x, x.params["name"]) for x in inputs] + [Argument(x, x.params["storage"].name or x.name) for x in hidden],
+        sources=visible + [Argument(x, x.params["storage"].name or x.name) for x in hidden],
         outputs=[Argument(x, hint) for x, hint in zip(own, [*hints, *[None] * len(own)], strict=False)],
         updates=replaced,
         checks=checks,
@@ -93,7 +100,7 @@ def distinct(outputs: Sequence[Node]) -> list[Node]:
     seen: set[Node] = set()
     found: list[Node] = []
     for node in outputs:
-        if node in seen or not node.args and node.op in (sources.data, sources.input_):
+        if node in seen or (not node.args and node.op in (sources.data, sources.input_)):
             node = sources.stop_gradient(node)
         seen.add(node)
         found.append(node)

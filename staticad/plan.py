@@ -28,9 +28,11 @@ PACK_LIMIT = 200
 
 @dataclass(eq=False)
 class Buffer:
-    """Where a stored value lives. ``axes``: those of its shape that exist in memory (loops around all uses fix the rest).
+    """Where a stored value lives.
 
-    ``place``: "scalar" (a local variable), "work" (at ``offset`` bytes of the workspace) or "output"."""
+    ``axes``: those of its shape that exist in memory (loops around all uses fix the rest). ``place``: "scalar" (a local
+    variable), "work" (at ``offset`` bytes of the workspace) or "output".
+    """
 
     node: Node
     axes: tuple[int, ...]
@@ -52,8 +54,9 @@ class Buffer:
 class Plan:
     """``parts``: the top-level items of each generated function; ``buffers``: by the node that names each.
 
-    ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is still
-    read when the new one is made, or an error may still be found."""
+    ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is
+    still read when the new one is made, or an error may still be found.
+    """
 
     schedule: Schedule
     parts: list[list[Item]]
@@ -64,7 +67,10 @@ class Plan:
 
 @dataclass
 class Use:
-    """One use of a buffer: the loops around it, the index (None: all of it), the top-level item and statement it is in."""
+    """One use of a buffer: the loops around it, the index (None: all of it), and where it is.
+
+    That is the top-level item and the statement it is in.
+    """
 
     path: tuple[Loop, ...]
     index: Coordinates | None
@@ -77,7 +83,8 @@ class Use:
 def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, Node]) -> Plan:
     """Lay out the buffers of a schedule.
 
-    ``outputs`` are the nodes whose buffers are arguments; ``updates`` maps a node to the source whose memory it replaces.
+    ``outputs`` are the nodes whose buffers are arguments; ``updates`` maps a node to the source whose memory it
+    replaces.
     """
     parts = split(schedule.body)
     part_of = [k for k, items in enumerate(parts) for _ in items]
@@ -123,7 +130,10 @@ def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
     together = [*here, *new]
     loops = common_prefix([u.path for u in together])
     fixed = all(
-        any(all(u.index is not None and is_var(u.index[axis], loop.var) for u in together) for axis in range(len(new[0].index or ())))
+        any(
+            all(u.index is not None and is_var(u.index[axis], loop.var) for u in together)
+            for axis in range(len(new[0].index or ()))
+        )
         for loop in loops
     )
     last_read, first_write = max(u.order for u in here), min(u.order for u in new)
@@ -194,7 +204,8 @@ def checks_indices(storage: Storage, statement: Statement) -> bool:
     elif isinstance(statement, Step):
         if any(True for _ in elements(statement.target)):
             return True
-        stack = [(x, statement.source) for x in statement.node.args[: 2 if isinstance(statement.node.op.lower, Update) else None]]
+        last = 2 if isinstance(statement.node.op.lower, Update) else None
+        stack = [(x, statement.source) for x in statement.node.args[:last]]
         if isinstance(statement.node.op.lower, Update):
             stack = stack[1:]
     elif isinstance(statement, Start) and isinstance(statement.node.op.lower, Update):
@@ -210,7 +221,10 @@ def step_reads(storage: Storage, step: Step) -> Reads:
 
 
 def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[int, ...]:
-    """The axes of a buffer that must exist at once: all but those whose coordinate is one loop's variable in every use."""
+    """The axes of a buffer that must exist at once.
+
+    They are all but those whose coordinate is one loop's variable in every use.
+    """
     indices = [u.index for u in uses]
     axes = list(range(len(node.shape)))
     if any(index is None for index in indices):
@@ -244,7 +258,10 @@ def aligned(size: Dim) -> Dim:
 
 
 def pack(buffers: Sequence[Buffer]) -> int:
-    """Place buffers of static size: the best of several orders, each improved by moving up the buffer that stands out."""
+    """Place buffers of static size.
+
+    It takes the best of several orders, each improved by moving up the buffer that stands out.
+    """
     bound = liveness_bound(buffers)
     best, offsets = None, list[int]()
     for key in ORDERS:

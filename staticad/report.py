@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Kernel:
     """One top-level loop nest or library call: ``text`` shows its loops.
 
-    ``flops`` counts an exp as 20, a division as 4; ``reads`` and ``writes`` are bytes of the arrays it takes from and leaves
-    in memory, each once; sizes are integers, or expressions in symbolic dimensions.
+    ``flops`` counts an exp as 20, a division as 4; ``reads`` and ``writes`` are bytes of the arrays it takes from and
+    leaves in memory, each once; sizes are integers, or expressions in symbolic dimensions.
     """
 
     text: str
@@ -38,8 +38,8 @@ class Kernel:
 class Stats:
     """Costs of a compiled function; sizes are integers, or expressions in symbolic dimensions.
 
-    ``temporaries`` are arrays in the workspace; ``workspace_bytes`` is what they share, ``liveness_bytes`` the most that
-    live at one time; ``compile_seconds`` by stage; ``cache_hit``: native code came from disk.
+    ``temporaries`` are arrays in the workspace; ``workspace_bytes`` is what they share, ``liveness_bytes`` the most
+    that live at one time; ``compile_seconds`` by stage; ``cache_hit``: native code came from disk.
     """
 
     kernels: int

@@ -12,8 +12,8 @@ from staticad.store import RECOMPUTE_COST
 def choose_residuals(outputs: Sequence[Node], grads: Sequence[Node]) -> list[Node]:
     """The nodes of the forward pass that the backward pass reads instead of computing them again.
 
-    Sources are at hand anyway. Views, and maps that cost at most `RECOMPUTE_COST` flops an element from what is at hand, are
-    computed again: reading a stored value costs as much. Everything else that both passes need is kept.
+    Sources are at hand anyway. Views, and maps that cost at most `RECOMPUTE_COST` flops an element from what is at
+    hand, are computed again: reading a stored value costs as much. Everything else that both passes need is kept.
     """
     forward = dict.fromkeys(toposort(outputs))
     backward = toposort(grads)

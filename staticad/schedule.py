@@ -46,7 +46,7 @@ class Schedule:
 
 @dataclass(eq=False)
 class Nest:
-    """One statement in its own loops, before it is placed: ``reads`` and ``writes`` name buffers and the indices there."""
+    """One statement in its own loops, before it is placed; ``reads`` and ``writes`` name buffers and indices there."""
 
     chain: list[Loop]
     leaf: Statement
@@ -157,9 +157,10 @@ class Builder:
             chain[first].reduces.append(node)
             return [Nest(chain, Step(node, root, target, source, scalar=True), reads, [(root, target)], len(reads) + 1)]
         start_chain, index = self.loops(node.shape)
+        step = Step(node, root, target, source, scalar=False)
         return [
             Nest(start_chain, Start(node, root, index), [], [(root, index)]),
-            Nest(chain, Step(node, root, target, source, scalar=False), [*reads, (root, target)], [(root, target)], len(reads)),
+            Nest(chain, step, [*reads, (root, target)], [(root, target)], len(reads)),
         ]
 
     def running(self, node: Node, root: Node) -> list[Nest]:
@@ -179,7 +180,8 @@ class Builder:
         target = resolve(node, lower.target(node, source))
         reads = self.storage.element_reads(x, source)
         reads = reads + self.storage.run_time_reads(target)
-        step = Nest(chain, Step(node, root, target, source, scalar=False), [*reads, (root, target)], [(root, target)], len(reads) + 1)
+        leaf = Step(node, root, target, source, scalar=False)
+        step = Nest(chain, leaf, [*reads, (root, target)], [(root, target)], len(reads) + 1)
         if root is not node:
             return [step]
         if isinstance(base.op.lower, Uninitialised):
@@ -187,7 +189,8 @@ class Builder:
             step.roots = {n for n, _ in reads}
             return [step]
         start_chain, index = self.loops(node.shape)
-        return [Nest(start_chain, Start(node, root, index), self.storage.element_reads(base, index), [(root, index)]), step]
+        copied = self.storage.element_reads(base, index)
+        return [Nest(start_chain, Start(node, root, index), copied, [(root, index)]), step]
 
 
 def strided_memory(storage: Storage, x: Node) -> Node:
@@ -311,7 +314,8 @@ def find(body: list[Item], nest: Nest, loop: Loop, ignore: Node | None = None) -
 def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
     """Merge the loops that ``nest`` needs values from into one, where they do not depend on each other.
 
-    ``at`` is the one that ``nest`` would join; what an earlier one made would otherwise go through memory as a whole."""
+    ``at`` is the one that ``nest`` would join; what an earlier one made would otherwise go through memory as a whole.
+    """
     for before in range(at - 1, max(-1, at - 1 - LOOK_BACK), -1):
         late, early = body[at], body[before]
         assert isinstance(late, Loop)
@@ -349,4 +353,3 @@ def aligned(into: Loop, nest: Nest, loop: Loop, needs: set[Node]) -> bool:
         ):
             return False
     return True
-

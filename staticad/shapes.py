@@ -11,8 +11,7 @@ import keyword
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
-from math import gcd
+from math import gcd, prod
 from operator import index
 from typing import SupportsIndex, TypeAlias, cast
 
@@ -144,7 +143,9 @@ Shape: TypeAlias = tuple[Dim, ...]
 
 def is_dim(x: object) -> bool:
     """Whether ``x`` is a dimension: an integer (of Python or NumPy) or an `Expr`."""
-    return isinstance(x, (int, Expr)) or (hasattr(x, "__index__") and not isinstance(x, float) and not hasattr(x, "node"))
+    if isinstance(x, (int, Expr)):
+        return True
+    return hasattr(x, "__index__") and not isinstance(x, float) and not hasattr(x, "node")
 
 
 def is_static(shape: Iterable[Dim]) -> bool:
@@ -218,7 +219,10 @@ def _merge(x: Monomial, y: Monomial) -> Monomial:
 
 
 def _order(x: Atom | Dim) -> str:
-    """What to sort by; a dimension and a loop variable may bear one name. Kept with what is nested: each level reads it."""
+    """What to sort by; a dimension and a loop variable may bear one name.
+
+    It is kept with what is nested: each level reads it.
+    """
     if isinstance(x, Symbol):
         return f"{x.name} {x.kind}"
     return x.order if isinstance(x, (Binary, Expr)) else str(x)

@@ -24,7 +24,10 @@ Reads: TypeAlias = list[tuple[Node, "Coordinates | None"]]
 
 @dataclass(eq=False)
 class Storage:
-    """The decisions: ``stored`` nodes in topological order; ``root[node]``, the node whose buffer a stored node writes."""
+    """The decisions.
+
+    ``stored``: nodes in topological order; ``root[node]``: the node whose buffer a stored node writes.
+    """
 
     stored: dict[Node, None] = field(default_factory=dict[Node, None])
     root: dict[Node, Node] = field(default_factory=dict[Node, Node])
@@ -44,7 +47,6 @@ class Storage:
                 return None
             node = node.args[0]
         return node
-
 
     def element_reads(self, node: Node, index: Coordinates) -> Reads:
         """The buffers, and the indices there, that element ``index`` of ``node`` is read or computed from.
@@ -77,7 +79,10 @@ class Storage:
         return found
 
     def indexes_at_run_time(self, node: Node, index: Coordinates, inside: bool = False) -> bool:
-        """Whether computing an element (``inside``: of a stored node, by its formula) takes a coordinate from an array."""
+        """Whether computing an element takes a coordinate from an array.
+
+        ``inside``: an element of a stored node, by its formula.
+        """
         if any(True for _ in elements(index)):
             return True
         if not inside and (self.has_memory(node) or isinstance(node.op.lower, Uninitialised)):
@@ -174,9 +179,10 @@ def _pays(node: Node, cost: int, users: dict[Node, list[Node]], kept: set[Node])
 
 
 def _consumers(node: Node, users: dict[Node, list[Node]], kept: set[Node]) -> tuple[int, bool, bool]:
-    """How many nodes read ``node`` through views; whether a view repeats elements; whether one merges axes as it is read.
+    """How many nodes read ``node`` through views; whether a view repeats elements; whether one merges axes when read.
 
-    A view that is ``kept`` in memory is written in the order of its operand, and reads of it are not reads of ``node``."""
+    A view that is ``kept`` in memory is written in the order of its operand, and reads of it are not reads of ``node``.
+    """
     reads, expands, merges = 0, False, False
     stack = [node]
     seen: set[Node] = set()
@@ -211,7 +217,7 @@ def _view_kind(view: Node) -> tuple[bool, bool]:
 
 
 def _bases(graph: Graph) -> set[Node]:
-    """The nodes that products, library calls and updates need in memory: operands with their strided views taken off."""
+    """The nodes that products, library calls and updates need in memory: operands without their strided views."""
     needed: set[Node] = set()
     for node in graph.nodes:
         lower = node.op.lower

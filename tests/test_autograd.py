@@ -340,7 +340,7 @@ def test_next_functions_lead_down_to_the_leaves():
     for m in (Static(), Torch()):
         a, b = m.leaf(2.0, True), m.leaf(3.0)
         d = m.sin(a * b)
-        (mul, place), = d.grad_fn.next_functions
+        ((mul, place),) = d.grad_fn.next_functions
         assert place == 0
         (leaf, _), (nothing, _) = mul.next_functions
         assert nothing is None

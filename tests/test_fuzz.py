@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from staticad.autodiff import vjp_nodes
-from staticad.pipeline import compile_nodes
 from staticad.interpret import bind, interpret
 from staticad.ir import ArrayType, Graph, Node
 from staticad.ops import (
@@ -22,6 +21,7 @@ from staticad.ops import (
     transcendental,
     views,
 )
+from staticad.pipeline import compile_nodes
 from staticad.runtime.call import Caller, Target
 from staticad.shapes import Dim, dim
 
@@ -235,7 +235,8 @@ def check(seed: int, steps: int, sizes: dict[str, int] = SIZES) -> None:
     expected = interpret(wanted, dict(zip(inputs, arrays, strict=True)), bind(declared))
     found = run_compiled(inputs, wanted, arrays)
     for k, (e, f) in enumerate(zip(expected, found, strict=True)):
-        np.testing.assert_allclose(f, e, rtol=1e-8, atol=1e-8, err_msg=f"output {k} of\n{Graph(tuple(inputs), tuple(wanted))}")
+        where = f"output {k} of\n{Graph(tuple(inputs), tuple(wanted))}"
+        np.testing.assert_allclose(f, e, rtol=1e-8, atol=1e-8, err_msg=where)
 
 
 def check_updates(seed: int, steps: int) -> None:
@@ -247,7 +248,8 @@ def check_updates(seed: int, steps: int) -> None:
     stores = [sources.Storage(rng.normal(size=shape), f"p{k}") for k, shape in enumerate(shapes)]
     parameters = [sources.data(storage=s) for s in stores]
     graph.inputs, graph.pool = parameters, list(parameters)
-    graph.index = views.slice_(sources.data(storage=sources.Storage(rng.integers(-5, 5, 5))), start=(0,), size=(5,), step=(1,))
+    index = sources.data(storage=sources.Storage(rng.integers(-5, 5, 5)))
+    graph.index = views.slice_(index, start=(0,), size=(5,), step=(1,))
     for _ in range(steps):
         graph.grow()
     updates = {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,17 +150,30 @@ def test_each_module_says_what_it_knows(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
 
 
-def python(code: str) -> str:
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
-    return run.stdout
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """``python(code)`` runs code in a fresh process and gives what it prints.
+
+    Modules have bytecode files there, as those of an installed package have.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("bytecode"))
+
+    def run(code: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent, env=environment
+        ).stdout
+
+    return run
 
 
-def test_importing_staticad_loads_nothing_heavy() -> None:
+def test_importing_staticad_loads_nothing_heavy(python: Callable[[str], str]) -> None:
     loaded = set(python("import sys, staticad; print(*sorted({m.split('.')[0] for m in sys.modules}))").split())
     assert not loaded & {"numba", "llvmlite", "scipy", "matplotlib", "graphviz", "torch", "jax"}
 
 
-def test_importing_staticad_is_quick() -> None:
+def test_importing_staticad_is_quick(python: Callable[[str], str]) -> None:
     code = "import numpy, time; t = time.perf_counter(); import staticad; print(time.perf_counter() - t)"
     # A busy machine only ever makes it slower, so the least of a few runs is what the import costs.
     fastest = float("inf")

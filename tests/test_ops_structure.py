@@ -21,7 +21,7 @@ CASES = [pytest.param(op, case, id=f"{name}-{k}") for name, op in OPS.items() fo
 SMOOTH = [p for p in CASES if p.values[1].smooth and any(np.asarray(a).dtype.kind == "f" for a in p.values[1].arrays)]
 
 
-def given(*, type):
+def given(*, type):  # noqa: A002
     return type
 
 
@@ -347,7 +347,8 @@ BAD = [
     (DTypeError, "scatter_set",       [typed(f, 3), typed(i, 2), typed(i, 2)],  {"axes": (0,), "at": 0}),
     (ShapeError, "take_along_axis",   [typed(f, 3, 2), typed(i, 3, 3)],  {"axis": 0}),
     (ShapeError, "put_add_along_axis", [typed(f, 3), typed(f, 2), typed(i, 3)],  {"axis": 0}),
-]  # fmt: on
+]
+# fmt: on
 
 
 @pytest.mark.parametrize("error, name, nodes, params", BAD)

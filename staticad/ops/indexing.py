@@ -399,7 +399,10 @@ def _take_along_axis_transpose(node: Node, g: Node) -> Sequence[Node | None]:
 
 
 def _one_hot(x: Node, g: Node, indices: Node, axis: int) -> Node:
-    """``g`` where the coordinate along ``axis`` is the one index there, else 0: elementwise, so that it fuses with anything."""
+    """``g`` where the coordinate along ``axis`` is the one index there, else 0.
+
+    It is elementwise, so that it fuses with anything.
+    """
 
     def spread(part: Node) -> Node:
         return broadcast(part, shape=x.shape, axes=tuple(range(len(x.shape))))

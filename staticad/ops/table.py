@@ -1,4 +1,7 @@
-"""The op table: every primitive op by name, gathered from the families; what tests and documentation are generated from."""
+"""The op table: every primitive op by name, gathered from the families.
+
+Tests and documentation are generated from it.
+"""
 
 from __future__ import annotations
 

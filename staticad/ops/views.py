@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def check_rank(name: str, x: ArrayType, **params: Sequence[object]) -> None:
 
 def _broadcast_type(x: ArrayType, *, shape: Shape, axes: Ints) -> ArrayType:
     check_rank("broadcast", x, axes=axes)
-    if any(a < 0 or a >= len(shape) for a in axes) or any(a >= b for a, b in zip(axes, axes[1:], strict=False)):
+    if any(a < 0 or a >= len(shape) for a in axes) or any(a >= b for a, b in pairwise(axes)):
         raise AxisError(f"broadcast: axes={axes} of {x} must be strictly increasing axes of {shape_text(shape)}")
     for a, size in zip(axes, x.shape, strict=True):
         if size not in (1, shape[a]):
@@ -136,7 +137,7 @@ def reshape_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
 
 
 def reshaped_index(old: Shape, new: Shape, index: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Where in an array of shape ``old`` the element stands that is at ``index`` of the same elements in shape ``new``."""
+    """Where an element stands in shape ``old`` that is at ``index`` of the same elements in shape ``new``."""
     out: list[Dim] = [0] * len(old)
     if product(old) == 0:
         return tuple(out)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticad.dtypes import SHORT
 from staticad.body import Failure
+from staticad.dtypes import SHORT
 from staticad.errors import DTypeError, IndexOutOfRange, ShapeError
 from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType
@@ -69,6 +69,8 @@ class Caller:
             expected = ", ".join(f"{name}: {t}" for name, t in target.inputs)
             raise DTypeError(f"{target.name}: takes {len(target.inputs)} arrays ({expected}), got {len(args)}")
         arrays = [as_input(target.name, name, t, x) for (name, t), x in zip(target.inputs, args, strict=True)]
+        if any(array is not x for array, x in zip(arrays, args, strict=True)):  # a number for a 0-d input, say
+            return self.fresh(arrays) if outs is None else self.into(arrays, outs)
         sizes = bind([(name, t.shape, x.shape) for (name, t), x in zip(target.inputs, arrays, strict=True)])
         for failure in target.failures:
             if failure.check is not None:
@@ -185,7 +187,8 @@ def as_input(function: str, name: str, t: ArrayType, x: Any) -> Array:
         found = found.astype(t.dtype)
     if not (found.flags.c_contiguous and found.flags.aligned):
         found = np.array(found, order="C", copy=True)
-    return found.view(canonical(t.dtype), np.ndarray)
+    dtype = canonical(t.dtype)
+    return found if type(found) is np.ndarray and found.dtype is dtype else found.view(dtype, np.ndarray)
 
 
 def check_outs(target: Target, outs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from staticad.runtime.kernels.exponential import decay
 from staticad.runtime.kernels.traced import (
-    Value, bits, copysign, double, fabs, fma, madd, narrow, polynomial, real, select, sqrt, traced,
+    Value, bits, copysign, double, fabs, fma, madd, narrow, polynomial, real, select, sqrt, traced, two_sum,
 )  # fmt: skip
 
 
@@ -161,13 +161,6 @@ def logaddexp(x: Value, y: Value) -> Value:
     most = select(x > y, x, y)
     apart = select(x.equals(y), x.of(0.0), fabs(x - y))  # of equal infinities too
     return most + log1p_decay(apart)
-
-
-def two_sum(x: Value, y: Value) -> tuple[Value, Value]:
-    """``x + y`` and what rounding took from it (Knuth, TAOCP 2, 4.2.2)."""
-    out = x + y
-    z = out - x
-    return out, (x - (out - z)) + (y - z)
 
 
 def root_sum(a: Value, unit: float) -> tuple[Value, Value]:

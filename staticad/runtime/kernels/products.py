@@ -1,7 +1,7 @@
 """Sums of products of two operands over one index, batched; knows flat memory and strides, not graphs.
 
-`contract` serves every rank and layout with one compiled function a dtype, shared by all programs: BLAS where there is
-a unit stride in each operand and enough work to pay for the call, plain loops elsewhere.
+`contract` serves every rank and layout with one compiled function a dtype, shared by all programs: vector kernels for
+floats, plain loops for integers and bools.
 """
 
 # Numba and llvmlite have no types.
@@ -10,21 +10,19 @@ a unit stride in each operand and enough work to pay for the call, plain loops e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
-from staticad.runtime.kernels import reduce
-from staticad.runtime.kernels.blas import gemm, gemv, knows
+from staticad.runtime.kernels import gemm, gemv, reduce
 from staticad.runtime.kernels.native import kernel
-from staticad.runtime.kernels.pointers import advance, store
-from staticad.runtime.kernels.shared import Shared
-
-SMALL = 512  # multiply-adds below which a BLAS call costs more than plain loops: measured
-INT_MAX = 2**31 - 1  # of BLAS
+from staticad.runtime.kernels.shared import FEW, Shared
+from staticad.runtime.kernels.vectors import BIT, SIZE, Code, size
 
 
 def einsum(
@@ -49,116 +47,114 @@ def einsum(
     to[...] = np.matmul(left, right) + to if more else np.matmul(left, right)
 
 
-@kernel(einsum)
-def loops(
-    typingctx: Any, x: Any, y: Any, out: Any, nm: Any, nn: Any, nk: Any,
-    xm: Any, xk: Any, yk: Any, yn: Any, om: Any, on: Any, more: Any,
-) -> Any:  # fmt: skip
-    """``out[i, j] = sum_k x[i, k] y[k, j]``, ``+=`` with ``more``; the innermost loop is over unit strides if it can.
+def write_batches(
+    module: ir.Module, symbol: str, element: ir.Type, bits: int, one: Callable[..., None]
+) -> None:
+    """The function that `contract` calls: ``one(code, x, xm, xk, y, yk, yn, out, om, on, nm, nn, nk, more)`` of every
+    batch, so that out has its unit stride, or its only axis, last."""
+    pointer = element.as_pointer()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer] * 3 + [SIZE] * 13 + [BIT]), symbol)
+    x, y, out, nb, nm, nn, nk, xb, xm, xk, yb, yk, yn, ob, om, on, more = function.args
+    for arg in (x, y, out):
+        arg.add_attribute("noalias")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    code = Code(builder, element, bits)
 
-    Written as LLVM because Numba's front end takes most of a second to get through the same loops."""
-    element = x.dtype
+    # out' = y' x'
+    turned = builder.and_(code.test(nm, "!=", 1), code.test(on, "!=", 1))
+    turned = builder.or_(turned, code.test(nn, "==", 1))
+    given = [(x, y), (y, x), (nm, nn), (nn, nm), (om, on), (on, om), (xb, yb), (yb, xb), (xm, yn), (yn, xm), (xk, yk), (yk, xk)]
+    x, y, nm, nn, om, on, xb, yb, xm, yn, xk, yk = (builder.select(turned, there, here) for here, there in given)
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        x, y, out, nm, nn, nk, xm, xk, yk, yn, om, on, more = args
-        one, four, zero = ir.Constant(nm.type, 1), ir.Constant(nm.type, 4), context.get_constant(element, 0)
+    # One matrix y for all: the batch is more rows.
+    joined = builder.and_(code.test(xb, "==", code.mul(nm, xm)), code.test(ob, "==", code.mul(nm, om)))
+    joined = builder.and_(joined, code.test(yb, "==", 0))
+    nm, nb = builder.select(joined, code.mul(nm, nb), nm), builder.select(joined, size(1), nb)
 
-        def at(base: ir.Value, *terms: tuple[ir.Value, ir.Value]) -> ir.Value:
-            for position, stride in terms:
-                base = builder.gep(base, [builder.mul(position, stride, flags=("nsw",))], inbounds=True)
-            return base
+    with code.steps(nb, 1) as b:
+        left, right, to = (code.at(p, code.mul(b, s)) for p, s in ((x, xb), (y, yb), (out, ob)))
+        one(code, left, xm, xk, right, yk, yn, to, om, on, nm, nn, nk, more)
+    builder.ret_void()
+
+
+def product_of_floats(module: ir.Module, symbol: str, element: Any) -> None:
+    def one(
+        code: Code, x: Any, xm: Any, xk: Any, y: Any, yk: Any, yn: Any, c: Any, om: Any, on: Any,
+        m: Any, n: Any, k: Any, more: Any,
+    ) -> None:  # fmt: skip
+        builder = code.builder
+        vector = code.test(m, "==", 1)
+        rows = builder.and_(vector, builder.and_(code.test(yn, "==", 1), code.test(on, "==", 1)))
+        dots = builder.and_(vector, builder.and_(code.test(yk, "==", 1), code.test(xk, "==", 1)))
+        with builder.if_else(dots) as (then, other):
+            with then:
+                builder.call(gemv.by_dots(code), [x, y, yn, c, on, n, k, more])
+            with other, builder.if_else(rows) as (then, other):
+                with then:
+                    builder.call(gemv.by_rows(code), [x, xk, y, yk, c, n, k, more])
+                with other:
+                    builder.call(gemm.product(code), [x, xm, xk, y, yk, yn, c, om, on, m, n, k, more])
+
+    context = cpu_target.target_context
+    write_batches(module, symbol, context.get_data_type(element), element.bitwidth, one)
+
+
+def product_of_others(module: ir.Module, symbol: str, element: Any) -> None:
+    """Plain loops; the innermost is over unit strides if it can be."""
+    context = cpu_target.target_context
+    zero = context.get_constant(element, 0)
+
+    def one(
+        code: Code, x: Any, xm: Any, xk: Any, y: Any, yk: Any, yn: Any, c: Any, om: Any, on: Any,
+        m: Any, n: Any, k: Any, more: Any,
+    ) -> None:  # fmt: skip
+        builder = code.builder
 
         def load(address: ir.Value) -> ir.Value:
             return context.unpack_value(builder, element, address)
 
+        def store(value: ir.Value, address: ir.Value) -> None:
+            context.pack_value(builder, element, value, address)
+
         def step(acc: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
             return reduce.emit_add(builder, element, acc, reduce.emit_multiply(builder, element, a, b))
 
-        def add_row(row: ir.Value, to: ir.Value, ks: list[ir.Value]) -> None:
-            scales = [load(at(row, (k, xk))) for k in ks]
-            with cgutils.for_range(builder, nn) as j:
-                target = at(to, (j.index, one))
-                acc = load(target)
-                for k, scale in zip(ks, scales, strict=True):
-                    acc = step(acc, scale, load(at(y, (k, yk), (j.index, one))))
-                context.pack_value(builder, element, acc, target)
+        def by_rows() -> None:  # rows of y, scaled, are added to a row of out
+            with code.steps(m, 1) as i:
+                row, to = code.at(x, code.mul(i, xm)), code.at(c, code.mul(i, om))
+                with builder.if_then(builder.not_(more)), code.steps(n, 1) as j:
+                    store(zero, code.at(to, j))
+                with code.steps(k, 1) as p:
+                    scale = load(code.at(row, code.mul(p, xk)))
+                    with code.steps(n, 1) as j:
+                        place = code.at(to, j)
+                        store(step(load(place), scale, load(code.at(y, code.mul(p, yk), j))), place)
 
-        def by_rows() -> None:  # rows of y, scaled, are added to a row of out, four at a time
-            with cgutils.for_range(builder, nm) as i:
-                row, to = at(x, (i.index, xm)), at(out, (i.index, om))
-                with builder.if_then(builder.not_(more)), cgutils.for_range(builder, nn) as j:
-                    context.pack_value(builder, element, zero, at(to, (j.index, one)))
-                blocks = builder.sdiv(nk, four)
-                with cgutils.for_range(builder, blocks) as block:
-                    first = builder.mul(block.index, four)
-                    add_row(row, to, [builder.add(first, ir.Constant(nk.type, n)) for n in range(4)])
-                with cgutils.for_range(builder, nk, start=builder.mul(blocks, four)) as k:
-                    add_row(row, to, [k.index])
-
-        def by_dots(xk: ir.Value, yk: ir.Value) -> None:
-            acc = cgutils.alloca_once(builder, zero.type)
-            with cgutils.for_range(builder, nm) as i, cgutils.for_range(builder, nn) as j:
-                place = at(out, (i.index, om), (j.index, on))
+        def by_dots() -> None:
+            (acc,) = code.variables(1, zero.type)
+            with code.steps(m, 1) as i, code.steps(n, 1) as j:
+                place = code.at(c, code.mul(i, om), code.mul(j, on))
                 builder.store(zero, acc)
                 with builder.if_then(more):
                     builder.store(load(place), acc)
-                row, column = at(x, (i.index, xm)), at(y, (j.index, yn))
-                with cgutils.for_range(builder, nk) as k:
-                    a, b = load(at(row, (k.index, xk))), load(at(column, (k.index, yk)))
+                row, column = code.at(x, code.mul(i, xm)), code.at(y, code.mul(j, yn))
+                with code.steps(k, 1) as p:
+                    a, b = load(code.at(row, code.mul(p, xk))), load(code.at(column, code.mul(p, yk)))
                     builder.store(step(builder.load(acc), a, b), acc)
-                context.pack_value(builder, element, builder.load(acc), place)
+                store(builder.load(acc), place)
 
-        def equal(*values: ir.Value) -> ir.Value:
-            both = [builder.icmp_signed("==", value, one) for value in values]
-            return builder.and_(*both)
-
-        with builder.if_else(builder.and_(equal(yn, on), builder.icmp_signed(">", nn, one))) as (rows, dots):
+        unit = builder.and_(code.test(yn, "==", 1), code.test(on, "==", 1))
+        with builder.if_else(unit) as (rows, dots):
             with rows:
                 by_rows()
-            with dots, builder.if_else(equal(xk, yk)) as (unit, strided):
-                with unit:
-                    by_dots(one, one)
-                with strided:
-                    by_dots(xk, yk)
-        return context.get_dummy_value()
+            with dots:
+                by_dots()
 
-    return types.none(x, x, x, *[types.intp] * 9, types.boolean), codegen
+    write_batches(module, symbol, context.get_data_type(element), 8, one)
 
 
-def products(
-    x: Any, y: Any, out: Any, zero: Any, one: Any, nb: int, nm: int, nn: int, nk: int,
-    xb: int, xm: int, xk: int, yb: int, yk: int, yn: int, ob: int, om: int, on: int, more: bool,
-) -> None:  # fmt: skip
-    if nn == 1 or (nm != 1 and on != 1):  # out' = y' x': put the unit stride of out, or its only axis, last
-        x, y, nm, nn, om, on = y, x, nn, nm, on, om
-        xb, xm, xk, yb, yk, yn = yb, yn, yk, xb, xk, xm
-    if yb == 0 and xb == nm * xm and ob == nm * om:  # one matrix y for all: the batch is more rows
-        nm, nb = nm * nb, 1
-
-    # BLAS sees rows of out as columns: out' = y' x'.
-    rows_y, rows_x = yn == 1, xk == 1
-    ldy, ldx = (yk if rows_y else yn), (xm if rows_x else xk)
-    fits = knows(x) and nm * nn * nk >= SMALL and (nm | nn | nk | ldx | ldy | om | on) <= INT_MAX
-    fits = fits and (rows_y or yk == 1) and ldy >= (nn if rows_y else nk) and on > 0
-    if nm == 1:
-        fits = fits and xk > 0
-    else:
-        fits = fits and (rows_x or xm == 1) and ldx >= (nk if rows_x else nm) and on == 1 and om >= nn
-
-    for b in range(nb):
-        left, right, to = advance(x, b * xb), advance(y, b * yb), advance(out, b * ob)
-        if not fits:
-            loops(left, right, to, nm, nn, nk, xm, xk, yk, yn, om, on, more)
-        elif nm > 1:
-            gemm(not rows_y, not rows_x, nn, nm, nk, right, ldy, left, ldx, one if more else zero, to, om)
-        else:
-            if not more:
-                for j in range(nn):  # adding to zeros: some BLAS spread a NaN of the old y even where its factor is 0
-                    store(to, j * on, zero)
-            gemv(not rows_y, nn if rows_y else nk, nk if rows_y else nn, right, ldy, left, xk, to, on)
-
-
-PRODUCTS = Shared(products)
+FLOATS = Shared(product_of_floats, FEW)
+OTHERS = Shared(product_of_others)
 
 
 @kernel(einsum)
@@ -175,10 +171,8 @@ def contract(
             builder.gep(cgutils.create_struct_proxy(kind)(context, builder, value).data, [offset], inbounds=True)
             for kind, value, offset in zip(arrays, args[:3], args[3:6], strict=True)
         ]
-        pointer = types.CPointer(x.dtype)
-        kinds = (pointer, pointer, pointer, x.dtype, x.dtype, *[types.intp] * 13, types.boolean)
-        numbers = [context.get_constant(x.dtype, number) for number in (0, 1)]
-        PRODUCTS.call(context, builder, kinds, [*starts, *numbers, *args[6:]])
+        shared = FLOATS if isinstance(x.dtype, types.Float) else OTHERS
+        shared.call(context, builder, x.dtype, [*starts, *args[6:]])
         return context.get_dummy_value()
 
     return types.none(x, y, out, *[types.intp] * 16, types.boolean), codegen

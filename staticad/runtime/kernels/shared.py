@@ -1,4 +1,7 @@
-"""Kernels too large to be compiled into every program: compiled once, kept in the disk cache, called by symbol."""
+"""Kernels too large to be compiled into every program: compiled once, kept in the disk cache, called by symbol.
+
+They are written in LLVM and go to machine code without Numba, which would take ten times as long over them.
+"""
 
 # Numba and llvmlite have no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
@@ -6,48 +9,89 @@
 
 from __future__ import annotations
 
-import hashlib
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import llvmlite.binding
+import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
-from numba.core.typing import signature as signature_of
+from numba.core.registry import cpu_target
 
-from staticad.runtime.kernels.native import Distinct, compiled
-from staticad.runtime.storage import NativeFile
+from staticad.runtime import cache
+from staticad.runtime.storage import digest
 
-kept: dict[str, Any] = {}  # symbol to dispatcher, whose code must outlive every program
+# For code that is as it should be but for its variables; LLVM's usual passes take seconds over large unrolled tiles.
+FEW = ("always_inliner", "sroa", "simplify_cfg", "loop_rotate", "sroa", "simplify_cfg")
+
+kept: dict[str, Any] = {}  # symbol to the engine that owns its code, which must outlive every program
+lock = threading.RLock()
 
 
-def ready(function: Callable[..., None], kinds: tuple[Any, ...]) -> str:
-    """The symbol of ``function`` for arguments of types ``kinds``, which LLVM knows from now on."""
-    name = f"staticad_{function.__name__}_{hashlib.sha256(repr(kinds).encode()).hexdigest()[:8]}"
-    if name not in kept:
-        dispatcher = compiled(Distinct, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-        file = NativeFile.of(name)
-        if file:
-            dispatcher._cache = file
-        dispatcher.compile(signature_of(types.none, *kinds))
-        (result,) = dispatcher.overloads.values()
-        address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-        llvmlite.binding.add_symbol(name, address)
-        kept[name] = dispatcher
-    return name
+def machine_code(module: ir.Module, passes: tuple[str, ...]) -> bytes:
+    """A relocatable object made of ``module`` after ``passes``, all of LLVM's usual ones if none is named."""
+    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    machine = llvm.Target.from_triple(triple).create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
+    module.triple, module.data_layout = triple, str(machine.target_data)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = not passes
+    builder = llvm.create_pass_builder(machine, tuning)
+    manager = llvm.create_new_module_pass_manager() if passes else builder.getModulePassManager()
+    for name in passes:
+        getattr(manager, f"add_{name}_pass")()
+    manager.run(parsed, builder)
+    return machine.emit_object(parsed)
+
+
+def execute(code: bytes, symbol: str) -> Any:
+    """Make ``symbol`` of an object known to LLVM; returns what keeps it alive."""
+    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    machine = llvm.Target.from_triple(triple).create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
+    empty = llvm.parse_assembly(f'target triple = "{triple}"')
+    engine = llvm.create_mcjit_compiler(empty, machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    llvm.add_symbol(symbol, engine.get_function_address(symbol))
+    return engine
 
 
 class Shared:
-    """A function of scalars and pointers that returns nothing and never raises; what it writes overlaps nothing."""
+    """A function of scalars and pointers that returns nothing and never raises; what it writes overlaps nothing.
 
-    def __init__(self, function: Callable[..., None]) -> None:
-        self.function = function
+    ``write(module, symbol, element)`` writes it for elements of Numba type ``element``.
+    """
 
-    def call(self, context: Any, builder: ir.IRBuilder, kinds: tuple[Any, ...], args: list[ir.Value]) -> None:
-        symbol = ready(self.function, kinds)
+    def __init__(self, write: Callable[[ir.Module, str, Any], None], passes: tuple[str, ...] = ()) -> None:
+        self.write, self.passes = write, passes
+
+    def call(self, context: Any, builder: ir.IRBuilder, element: Any, args: list[ir.Value]) -> None:
+        symbol = ready(self.write, self.passes, element)
         # Numba runs this again when it loads the stored code of the program that calls.
-        context.active_code_library._reload_init.add(partial(ready, self.function, kinds))
-        shape = context.call_conv.get_function_type(types.none, kinds)
-        target = ir.Function(builder.module, shape, symbol) if symbol not in builder.module.globals else None
-        context.call_conv.call_function(builder, target or builder.module.globals[symbol], types.none, kinds, args)
+        context.active_code_library._reload_init.add(partial(ready, self.write, self.passes, element))
+        if symbol not in builder.module.globals:
+            ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [arg.type for arg in args]), symbol)
+        builder.call(builder.module.globals[symbol], args)
+
+
+def ready(write: Callable[[ir.Module, str, Any], None], passes: tuple[str, ...], element: Any) -> str:
+    """The symbol of the function that ``write`` writes, which LLVM knows from now on."""
+    symbol = f"staticad_{write.__name__}_{element}"
+    with lock:
+        if symbol not in kept:
+            key, folder = digest(symbol), cache.directory()
+            path = folder / f"{symbol}_{key[:24]}.native" if folder else None
+            code = cache.unseal(key, cache.read(path)) if path else None
+            if code is None:
+                module = ir.Module(symbol)
+                write(module, symbol, element)
+                code = machine_code(module, passes)
+                if path:
+                    cache.write(path, cache.seal(key, code))
+            kept[symbol] = execute(code, symbol)
+    return symbol

@@ -1,0 +1,116 @@
+"""The product kernel: every layout, size, batch and dtype, against NumPy in higher precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+
+from staticad.runtime.kernels.products import contract
+
+SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 47, 48, 49, 64, 65, 70, 129, 257]
+
+
+@njit
+def call(x, y, out, starts, sizes, xs, ys, outs, more):
+    contract(
+        x, y, out, starts[0], starts[1], starts[2], sizes[0], sizes[1], sizes[2], sizes[3],
+        xs[0], xs[1], xs[2], ys[0], ys[1], ys[2], outs[0], outs[1], outs[2], more,
+    )  # fmt: skip
+
+
+def operand(rng, shape, dtype, order, gap, shared=False):
+    """A flat buffer, and a view of it of ``shape`` with axes laid out by ``order``, ``gap`` elements apart."""
+    batch = 1 if shared else shape[0]
+    sizes = [(batch, *shape[1:])[axis] for axis in order]
+    full = [n + gap for n in sizes[:-1]] + [sizes[-1] * (2 if gap == 2 else 1) + gap]
+    start = 3 if gap else 0
+    count = int(np.prod(full)) + start
+    kind = np.dtype(dtype).kind
+    flat = rng.normal(size=count) if kind == "f" else rng.integers(0, 2 if kind == "b" else 9, count)
+    flat = flat.astype(dtype)
+    view = flat[start:].reshape(full)[tuple(slice(0, n) for n in sizes[:-1])]
+    view = view[..., : sizes[-1] * 2 : 2] if gap == 2 else view[..., : sizes[-1]]
+    view = view.transpose(np.argsort(order))
+    strides = [s // flat.itemsize for s in view.strides]
+    if shared:
+        strides[0] = 0
+        view = np.broadcast_to(view, shape)
+    return flat, view, start, tuple(strides)
+
+
+ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0)]
+
+
+def check(rng, dtype, sizes, orders, gaps, shared=(False, False), more=False):
+    nb, m, n, k = sizes
+    x, xv, x0, xs = operand(rng, (nb, m, k), dtype, orders[0], gaps[0], shared[0])
+    y, yv, y0, ys = operand(rng, (nb, k, n), dtype, orders[1], gaps[1], shared[1])
+    out, ov, o0, outs = operand(rng, (nb, m, n), dtype, orders[2], gaps[2])
+    wide = np.dtype(dtype).kind == "f"
+    high = np.float64 if dtype == "float32" else np.longdouble if wide else dtype
+    # What is not to be written must stay; NaN in what is not to be read must not show.
+    before, inside = out.copy(), np.zeros(len(out), bool)
+    place = np.lib.stride_tricks.as_strided(inside[o0:], ov.shape, [s * 1 for s in outs]) if ov.size else inside[:0]
+    place[...] = True
+    if wide:
+        for flat, view, start, strides in ((x, xv, x0, xs), (y, yv, y0, ys)):
+            used = np.zeros(len(flat), bool)
+            if view.size:
+                np.lib.stride_tricks.as_strided(used[start:], view.shape, strides)[...] = True
+            flat[~used] = np.nan
+        if not more:
+            out[inside] = np.nan
+    old = before[inside].copy() if False else ov.copy()
+    expected = np.matmul(xv.astype(high), yv.astype(high))
+    if more:
+        expected = expected + old
+    call(x, y, out, (x0, y0, o0), (nb, m, n, k), xs, ys, outs, more)
+    assert np.array_equal(out[~inside], before[~inside])
+    if wide:
+        bound = np.matmul(abs(xv.astype(high)), abs(yv.astype(high))) + (abs(old) if more else 0)
+        eps = np.finfo(dtype).eps
+        error = abs(ov - expected)
+        assert np.all(error <= eps * (2 + k**0.5) * bound), (sizes, orders, gaps, shared, more)
+    else:
+        assert np.array_equal(ov, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_layouts_of_random_sizes(dtype):
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        sizes = (int(rng.choice([0, 1, 1, 1, 2, 3])), *(int(v) for v in rng.choice(SIZES[:-2], 3)))
+        orders = [ORDERS[i] for i in rng.integers(0, 4, 3)]
+        gaps = [int(g) for g in rng.choice([0, 0, 1, 2], 3)]
+        shared = tuple(bool(s) for s in rng.random(2) < 0.2)
+        check(rng, dtype, sizes, orders, gaps, shared, bool(rng.integers(2)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("orders", [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+def test_blocks(dtype, more, orders):
+    rng = np.random.default_rng(1)
+    for sizes in [(1, 129, 257, 70), (1, 257, 129, 257), (2, 9, 70, 600), (1, 300, 1100, 530), (1, 1, 600, 600)]:
+        check(rng, dtype, sizes, [ORDERS[i] for i in orders], (0, 0, 0), more=more)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_vectors(dtype):
+    rng = np.random.default_rng(2)
+    for size in [1, 2, 5, 16, 33, 200, 5000]:
+        for other in [1, 3, 8, 50]:
+            for shape in [(1, 1, other, size), (1, other, 1, size), (1, size, other, 1), (1, 1, size, other)]:
+                for orders in [(0, 0, 0), (1, 1, 1), (0, 1, 0), (1, 0, 1)]:
+                    for gap in (0, 1, 2):
+                        check(rng, dtype, shape, [ORDERS[i] for i in orders], (gap, gap, gap), more=bool(size % 2))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+def test_other_elements(dtype):
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        sizes = (int(rng.integers(0, 3)), *(int(v) for v in rng.choice(SIZES[:12], 3)))
+        orders = [ORDERS[i] for i in rng.integers(0, 4, 3)]
+        check(rng, dtype, sizes, orders, [int(g) for g in rng.choice([0, 1, 2], 3)], more=bool(rng.integers(2)))
