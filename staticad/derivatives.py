@@ -92,9 +92,9 @@ def _places(outputs: Sequence[Node], tensors: Sequence[Tensor]) -> list[list[Nod
     """The nodes that stand for each tensor in a graph: itself, and itself made a leaf, before or after it was used."""
     made_leaf: dict[Node, list[Node]] = {}
     for node in toposort(outputs):
-        if node.op is sources.leaf:
+        if sources.is_leaf(node):
             made_leaf.setdefault(node.args[0], []).append(node)
-    bare = [t.node.args[0] if t.node.op is sources.leaf else t.node for t in tensors]
+    bare = [sources.unmarked(t.node) for t in tensors]
     return [[x, *made_leaf.get(x, ())] for x in bare]
 
 

@@ -208,11 +208,11 @@ def array_text(value: Any) -> str:
 
 def _known(nodes: Sequence[Node], values: Mapping[Tensor, Any]) -> dict[Node, Any]:
     """The values that can be told: of parameters and constants, and of all that follows from ``values``."""
-    found: dict[Node, Any] = {x: x.params["storage"].array for x in nodes if x.op is sources.data}
+    found: dict[Node, Any] = {x: x.params["storage"].array for x in nodes if sources.is_data(x)}
     given = {x for t in values for x in toposort([t.node])}
     reached: set[Node] = set()
     for node in nodes:
-        known_source = node in given or node.op is not sources.input_
+        known_source = node in given or not sources.is_input(node)
         if known_source and all(x in reached for x in node.args) and (values or node in found or _is_leaf_of(node)):
             reached.add(node)
     order = [node for node in nodes if node in reached]

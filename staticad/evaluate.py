@@ -33,9 +33,7 @@ def evaluate(outputs: Any, values: Mapping[Tensor, ArrayLike] | None = None) -> 
     for t, value in (values or {}).items():
         if not isinstance(t, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise GraphError(f"evaluate: values are given for tensors, not for {t!r}")
-        node = t.node
-        while node.op is sources.leaf:
-            node = node.args[0]
+        node = sources.unmarked(t.node)
         array = np.asarray(value)
         if array.dtype != t.dtype:
             python_numbers = not hasattr(value, "dtype") and np.can_cast(array.dtype, t.dtype, "same_kind")

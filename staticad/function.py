@@ -58,8 +58,8 @@ def _input_list(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
     for x in given:
         if not isinstance(x, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise GraphError(f"compile: inputs are tensors made by staticad.input, not {type(x).__name__}")
-        node = source_of(x.node)
-        if node.op is not sources.input_:
+        node = sources.unmarked(x.node)
+        if not sources.is_input(node):
             raise GraphError(
                 f"compile: {x!r} is no input but the result of {node.op.name}; inputs are made by staticad.input, "
                 "and parameters are found by themselves"
@@ -70,13 +70,7 @@ def _input_list(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return given
 
 
-def source_of(node: Node) -> Node:
-    """The node below the marks that make it a leaf."""
-    while node.op is sources.leaf:
-        node = node.args[0]
-    return node
-
-
+#: Nests that an ``out`` of arrays alone may be given in as it is.
 FLAT = (list, tuple)
 
 
@@ -98,8 +92,8 @@ class Function:
         self._flat: list[Tensor] = flat
         self._single = isinstance(outputs, Tensor)
         self._is_flat = type(outputs) in FLAT and all(isinstance(t, Tensor) for t in outputs)
-        self._names = [source_of(x.node).params["name"] for x in inputs]
-        nodes = [source_of(x.node) for x in inputs]
+        self._names = [sources.unmarked(x.node).params["name"] for x in inputs]
+        nodes = [sources.unmarked(x.node) for x in inputs]
         results = [out.node for out in flat]
         self._results = results
         replaced = {_storage_node(name, p): _new_value(name, p, t) for p, t in updates.items()}
@@ -266,7 +260,7 @@ class Function:
         from staticad.passes import Passes
 
         wanted = [x.node for x in self.inputs if x.requires_grad]
-        return Passes(self.name, [source_of(x.node) for x in self.inputs], self._results, wanted)
+        return Passes(self.name, [sources.unmarked(x.node) for x in self.inputs], self._results, wanted)
 
     @cached_property
     def _cells(self) -> list[Cell | None]:
@@ -325,7 +319,9 @@ class Function:
         return inline(self._caller.target, self.compiled.native)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{n}: {source_of(x.node).type}" for n, x in zip(self._names, self.inputs, strict=True))
+        arguments = ", ".join(
+            f"{n}: {sources.unmarked(x.node).type}" for n, x in zip(self._names, self.inputs, strict=True)
+        )
         return f"<Function {self.name}({arguments}) -> {map_leaves(lambda t: str(t.node.type), self.outputs)}>"
 
 
@@ -342,7 +338,7 @@ def _check_closed(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
     """Raise `GraphError` unless every input that the outputs depend on is in ``inputs``."""
     given = set(inputs)
     for node in toposort(outputs):
-        if node.op is sources.input_ and node not in given:
+        if sources.is_input(node) and node not in given:
             raise GraphError(
                 f"the outputs depend on the input {node.params['name']!r} of type {node.type}, which is not among the "
                 f"inputs ({', '.join(x.params['name'] for x in inputs) or 'there are none'}); add it to the list"
@@ -371,8 +367,8 @@ def _check_sizes(name: str, inputs: Sequence[Node], outputs: Sequence[Node]) -> 
 
 
 def _storage_node(name: str, p: Parameter) -> Node:
-    node = source_of(p.node) if isinstance(p, Parameter) else None  # pyright: ignore[reportUnnecessaryIsInstance]
-    if node is None or node.op is not sources.data or node.params["storage"].constant:
+    node = sources.unmarked(p.node) if isinstance(p, Parameter) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+    if node is None or not sources.is_data(node) or node.params["storage"].constant:
         raise GraphError(f"{name}: updates are of parameters and states, not of {p!r}")
     return node
 

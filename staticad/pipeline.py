@@ -61,7 +61,7 @@ def compile_nodes(
     debug("graph", 1, graph)
     if debug_level():
         verify(graph)
-    hidden = list(dict.fromkeys([*targets, *(x for x in graph.nodes if x.op is sources.data)]))
+    hidden = list(dict.fromkeys([*targets, *(x for x in graph.nodes if sources.is_data(x))]))
     body = schedule(graph)
     debug("kernels", 2, dump(body.body, lambda node: node.name or node.op.name))
     clock.lap("schedule")
@@ -100,7 +100,7 @@ def distinct(outputs: Sequence[Node]) -> list[Node]:
     seen: set[Node] = set()
     found: list[Node] = []
     for node in outputs:
-        if node in seen or (not node.args and node.op in (sources.data, sources.input_)):
+        if node in seen or sources.is_data(node) or sources.is_input(node):
             node = sources.stop_gradient(node)
         seen.add(node)
         found.append(node)

@@ -114,7 +114,7 @@ class AccumulateGrad:
 def _maker(node: Node) -> GradFn | AccumulateGrad | None:
     if not node.requires_grad:
         return None
-    return AccumulateGrad(node) if node.op is sources.leaf else GradFn(node)
+    return AccumulateGrad(node) if sources.is_leaf(node) else GradFn(node)
 
 
 class Tensor:
@@ -214,7 +214,7 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         """Whether gradients do not flow on from here: the user made it, or nothing it is made of requires grad."""
-        return not self.node.requires_grad or self.node.op is sources.leaf
+        return not self.node.requires_grad or sources.is_leaf(self.node)
 
     @property
     def grad_fn(self) -> GradFn | None:
@@ -265,7 +265,7 @@ class Tensor:
 
     def numpy(self) -> Array:
         """The values of a tensor made of constants and parameters alone, computed now; `SymbolicError` otherwise."""
-        if any(x.op is sources.input_ for x in toposort([self.node])):
+        if any(sources.is_input(x) for x in toposort([self.node])):
             self._no_value("the value")
         from staticad.evaluate import evaluate  # evaluate is written on Tensor
 

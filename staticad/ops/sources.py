@@ -149,3 +149,25 @@ assume_shape = Op(
     checks=_assumptions,
     examples=lambda: [Example((_sample(dtype),), {"shape": (2, 3)}) for dtype in ("float32", "float64")],
 )
+
+
+def is_input(node: Node) -> bool:
+    """Whether a node is an argument that the caller gives."""
+    return node.op is input_
+
+
+def is_data(node: Node) -> bool:
+    """Whether a node is an array that the graph holds: a parameter, a state or a constant (``params["storage"]``)."""
+    return node.op is data
+
+
+def is_leaf(node: Node) -> bool:
+    """Whether a node is marked as a leaf that requires grad."""
+    return node.op is leaf
+
+
+def unmarked(node: Node) -> Node:
+    """The node below the mark that makes it a leaf, or the node itself."""
+    while node.op is leaf:
+        node = node.args[0]
+    return node

@@ -1,8 +1,8 @@
 """The product of two matrices of floats at the core's rate; knows strides, caches and registers, not arrays.
 
-The layers, from the inside: a `tile` of rows x vectors of the result held in registers while it sweeps over k; a `strip`
-of tiles below each other, over one set of columns of y; a `block` of strips over parts of x and y that are in cache;
-and `product`, which cuts large operands into such blocks, copied in the order in which tiles read them.
+The layers, from the inside: a `tile` of rows x vectors of the result held in registers while it sweeps over k; a
+`strip` of tiles below each other, over one set of columns of y; a `block` of strips over parts of x and y that are in
+cache; and `product`, which cuts large operands into such blocks, copied in the order in which tiles read them.
 """
 
 # Numba and llvmlite have no types.
@@ -31,39 +31,42 @@ def rows() -> int:
     return 8 if host().registers >= 32 else 4
 
 
-def tile(code: Code, height: int, width: int) -> ir.Function:
-    """``c[i, j] (+)= sum_k a[i am + k ak] b[k bk + j]``, ``height`` rows by ``width`` vectors, the last of ``last``
-    lanes."""
+def tile(code: Code, height: int, width: int, end: int) -> ir.Function:
+    """``c[i, j] (+)= sum_k a[i am + k ak] b[k bk + j]``, ``height`` rows by ``width`` vectors, the last one of
+    ``end`` lanes, of which ``last`` are there."""
 
     def write(
         code: Code, a: Any, am: Any, ak: Any, b: Any, bk: Any, c: Any, cm: Any, k: Any, last: Any, more: Any
     ) -> None:  # fmt: skip
         lanes, builder = code.lanes, code.builder
-        masks = [None] * (width - 1) + [code.mask(last, lanes) if host().masks else None]
+        masks = [None] * (width - 1) + [code.mask(last, end) if host().masks else None]
+        sizes = [lanes] * (width - 1) + [end]
         cells = [(i, v) for i in range(height) for v in range(width)]
-        acc = dict(zip(cells, code.variables(len(cells), code.kind(lanes)), strict=True))
+        acc = dict(zip(cells, [code.variables(1, code.kind(sizes[v]))[0] for _, v in cells], strict=True))
         from_ = [code.at(a, code.mul(am, i)) for i in range(height)]
         to = [code.at(c, code.mul(cm, i)) for i in range(height)]
         for i, v in cells:
-            builder.store(code.zeros(lanes), acc[i, v])
+            builder.store(code.zeros(sizes[v]), acc[i, v])
             code.prefetch(code.at(to[i], v * lanes))
         with code.steps(k, 1) as n:
             row = code.at(b, code.mul(n, bk))
-            ys = [code.load(code.at(row, v * lanes), lanes, masks[v]) for v in range(width)]
+            ys = [code.load(code.at(row, v * lanes), sizes[v], masks[v]) for v in range(width)]
             along = code.mul(n, ak)
             for i in range(height):
-                x = code.splat(builder.load(code.at(from_[i], along)), lanes)
+                x = builder.load(code.at(from_[i], along))
                 for v in range(width):
-                    builder.store(code.fma(x, ys[v], builder.load(acc[i, v])), acc[i, v])
+                    builder.store(code.fma(code.splat(x, sizes[v]), ys[v], builder.load(acc[i, v])), acc[i, v])
         with builder.if_then(more):
             for i, v in cells:
-                before = code.load(code.at(to[i], v * lanes), lanes, masks[v])
+                before = code.load(code.at(to[i], v * lanes), sizes[v], masks[v])
                 builder.store(builder.fadd(before, builder.load(acc[i, v])), acc[i, v])
         for i, v in cells:
             code.store(builder.load(acc[i, v]), code.at(to[i], v * lanes), masks[v])
 
     p = code.pointer
-    return code.define(f"tile_{height}_{width}", [p, SIZE, SIZE, p, SIZE, p, SIZE, SIZE, SIZE, BIT], write, inline=True)
+    return code.define(
+        f"tile_{height}_{width}_{end}", [p, SIZE, SIZE, p, SIZE, p, SIZE, SIZE, SIZE, BIT], write, inline=True
+    )
 
 
 def scatter(code: Code) -> ir.Function:
@@ -84,7 +87,7 @@ def scatter(code: Code) -> ir.Function:
     return code.define("scatter", [p, SIZE, p, SIZE, SIZE, SIZE, SIZE, BIT], write)
 
 
-def strip(code: Code, width: int) -> ir.Function:
+def strip(code: Code, width: int, end: int) -> ir.Function:
     """``m`` rows by ``width`` vectors: tiles below each other. ``block`` is the way from one tile's a to the next's."""
 
     def write(
@@ -101,7 +104,7 @@ def strip(code: Code, width: int) -> ir.Function:
 
         def one(height: int, a: ir.Value, c: ir.Value) -> None:
             to = builder.select(unit, c, place)
-            builder.call(tile(code, height, width), [a, am, ak, b, bk, to, ld, k, last, add])
+            builder.call(tile(code, height, width, end), [a, am, ak, b, bk, to, ld, k, last, add])
             with builder.if_then(builder.not_(unit), likely=False):
                 n = code.add(last, (width - 1) * code.lanes)
                 builder.call(scatter(code), [place, ld, c, cm, cn, size(height), n, more])
@@ -119,7 +122,7 @@ def strip(code: Code, width: int) -> ir.Function:
 
     p = code.pointer
     kinds = [p, SIZE, SIZE, SIZE, p, SIZE, BIT, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
-    return code.define(f"strip_{width}", kinds, write)
+    return code.define(f"strip_{width}_{end}", kinds, write)
 
 
 class Strips:
@@ -172,13 +175,18 @@ def block(code: Code) -> ir.Function:
                 else:
                     switch.add_case(size(w), case)
                 builder.position_at_end(case)
-                builder.call(strip(code, w), [a, am, ak, step, columns, bk, packed, to, cm, cn, m, k, used, more])
+                args = [a, am, ak, step, columns, bk, packed, to, cm, cn, m, k, used, more]
+                with builder.if_else(code.test(used, ">", code.lanes // 2)) as (most, few):
+                    with most:
+                        builder.call(strip(code, w, code.lanes), args)
+                    with few:
+                        builder.call(strip(code, w, code.lanes // 2), args)
                 builder.branch(after)
             builder.position_at_end(after)
 
     p = code.pointer
     kinds = [p, SIZE, SIZE, SIZE, p, SIZE, BIT, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
-    return code.define("block", kinds, write)
+    return code.define("block", kinds, write, inline=True)
 
 
 def copy(code: Code, lanes: int) -> ir.Function:
@@ -193,17 +201,19 @@ def copy(code: Code, lanes: int) -> ir.Function:
                 code.store(code.load(code.at(from_, code.mul(n, along)), lanes, mask), code.at(to, code.mul(n, step)))
 
         def by_squares() -> None:
-            with code.steps(k, lanes) as n:
-                left = code.mask(code.sub(k, n), lanes)
-                none = ir.Constant(left.type, [0] * lanes)
-                start = code.at(from_, n)
-                got = []
-                for i in range(lanes):
-                    there = code.test(count, ">", i)
-                    place = code.at(start, code.mul(across, i))
-                    got.append(code.load(place, lanes, builder.select(there, left, none)))
+            # Past the last row it is read again: lanes that no mask lets through may still cost a fault each.
+            starts = [code.at(from_, code.mul(code.smaller(size(i), code.sub(count, 1)), across)) for i in range(lanes)]
+
+            def square(n: ir.Value, mask: ir.Value | None) -> None:
+                got = [code.load(code.at(start, n), lanes, mask) for start in starts]
                 for i, column in enumerate(code.transposed(got)):
                     code.store(column, code.at(to, code.mul(code.add(n, i), step)))
+
+            whole = builder.and_(k, size(-lanes))
+            with code.steps(whole, lanes) as n:
+                square(n, None)
+            with builder.if_then(code.test(whole, "<", k)):
+                square(whole, code.mask(code.sub(k, whole), lanes))
 
         def by_elements() -> None:
             with code.steps(k, 1) as n, code.steps(count, 1) as i:
@@ -223,12 +233,6 @@ def copy(code: Code, lanes: int) -> ir.Function:
     return code.define(f"copy_{lanes}", [p, SIZE, SIZE, p, SIZE, SIZE, SIZE], write)
 
 
-def even(code: Code, total: ir.Value, limit: ir.Value | int, unit: int) -> ir.Value:
-    """The size of equal parts of ``total``, a multiple of ``unit``, none larger than ``limit`` (of which unit is a part)."""
-    parts = code.up(total, limit)
-    return code.mul(code.up(code.up(total, parts), unit), unit)
-
-
 def copy_strips(code: Code, y: Any, yk: Any, yn: Any, to: Any, k: Any, n: Any) -> None:
     """y in the order in which strips read it; ``to`` has room for `room` elements."""
     lanes = code.lanes
@@ -237,7 +241,12 @@ def copy_strips(code: Code, y: Any, yk: Any, yn: Any, to: Any, k: Any, n: Any) -
         place = code.at(to, code.mul(first, k), code.mul(v, lanes))
         count = code.smaller(code.sub(n, column), lanes)
         from_ = code.at(y, code.mul(column, yn))
-        code.builder.call(copy(code, lanes), [from_, yn, yk, place, code.mul(width, lanes), count, k])
+        args = [from_, yn, yk, place, code.mul(width, lanes), count, k]
+        with code.builder.if_else(code.test(count, "<=", rows())) as (few, many):
+            with few:
+                code.builder.call(copy(code, min(rows(), lanes)), args)
+            with many:
+                code.builder.call(copy(code, lanes), args)
 
 
 def room(code: Code, k: ir.Value, n: ir.Value) -> ir.Value:
@@ -324,26 +333,30 @@ def product(code: Code) -> ir.Function:
         m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
         builder, item = code.builder, code.bits // 8
-        copy_x = code.test(code.mul(code.mul(m, k), item), ">", NEAR)
-        large_y = code.test(code.mul(code.mul(n, k), item), ">", NEAR)
-        copy_y = builder.or_(large_y, code.test(yn, "!=", 1))
+        far_x = code.test(code.mul(code.mul(m, k), item), ">", NEAR)
+        far_y = code.test(code.mul(code.mul(n, k), item), ">", NEAR)
+        copy_x = builder.and_(far_x, code.test(n, ">", 2 * VECTORS * code.lanes))
+        copy_y = builder.and_(far_y, code.test(m, ">", 4 * rows()))
+        must = code.test(yn, "!=", 1)
         if not host().masks:  # a row of y may end within a vector, and only copies may be read further
-            copy_y = builder.or_(copy_y, code.test(builder.and_(n, size(code.lanes - 1)), "!=", 0))
-        strides = [x, xm, xk, y, yk, yn, c, cm, cn, m, n, k, more]
+            must = builder.or_(must, code.test(builder.and_(n, size(code.lanes - 1)), "!=", 0))
+        copy_y = builder.or_(copy_y, must)
         some = code.test(code.mul(code.mul(m, n), k), "!=", 0)
-        with builder.if_else(builder.and_(some, builder.or_(copy_x, copy_y))) as (copies, direct):
-            with copies:
+        strides = [x, xm, xk, y, yk, yn, c, cm, cn, m, n, k, more]
+        far = builder.or_(far_x, far_y)
+        with builder.if_else(builder.and_(some, builder.or_(far, must))) as (parts, whole):
+            with parts:
                 fits = code.test(code.mul(room(code, k, n), item), "<=", STACK)
-                with builder.if_else(builder.and_(fits, builder.not_(copy_x))) as (small, large):
+                with builder.if_else(builder.and_(fits, builder.not_(far))) as (small, large):
                     with small:
                         builder.call(nearby(code), strides)
                     with large:
                         builder.call(blocked(code), [copy_x, copy_y, *strides])
-            with direct:
+            with whole:
                 no = ir.Constant(BIT, 0)
                 step = code.mul(xm, rows())
                 builder.call(block(code), [x, xm, xk, step, y, yk, no, c, cm, cn, m, n, k, more])
 
     p = code.pointer
     kinds = [p, SIZE, SIZE, p, SIZE, SIZE, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
-    return code.define("product", kinds, write)
+    return code.define("product", kinds, write, inline=True)

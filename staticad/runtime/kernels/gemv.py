@@ -1,4 +1,4 @@
-"""The product of a vector and a matrix of floats, at the rate of memory; knows strides and vectors, not arrays."""
+"""Products of a matrix and one vector or a few, at the rate of memory; knows strides and vectors, not arrays."""
 
 # Numba and llvmlite have no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
@@ -56,12 +56,14 @@ def by_rows(code: Code) -> ir.Function:
 
 
 def by_dots(code: Code) -> ir.Function:
-    """``c[j cn] (+)= sum_k x[k] y[j yn + k]``: dot products of x and rows, a few at once."""
+    """``c[i cm + j cn] (+)= sum_k x[i xm + k] y[j yn + k]``: dot products, a few rows of y at once with each of x."""
 
-    def write(code: Code, x: Any, y: Any, yn: Any, c: Any, cn: Any, n: Any, k: Any, more: Any) -> None:
+    def write(
+        code: Code, x: Any, xm: Any, y: Any, yn: Any, c: Any, cm: Any, cn: Any, m: Any, n: Any, k: Any, more: Any
+    ) -> None:  # fmt: skip
         builder, lanes = code.builder, code.lanes
 
-        def dots(first: ir.Value, count: int) -> None:
+        def dots(x: ir.Value, c: ir.Value, first: ir.Value, count: int) -> None:
             chains = CHAINS // count
             places = [code.add(first, i) for i in range(count)]
             ys = [code.at(y, code.mul(j, yn)) for j in places]
@@ -95,10 +97,10 @@ def by_dots(code: Code) -> ir.Function:
                         builder.store(total, to)
 
         blocks = builder.and_(n, size(-4))
-        with code.steps(blocks, 4) as first:
-            dots(first, 4)
-        with code.steps(n, 1, blocks) as first:
-            dots(first, 1)
+        with code.steps(blocks, 4) as first, code.steps(m, 1) as i:
+            dots(code.at(x, code.mul(i, xm)), code.at(c, code.mul(i, cm)), first, 4)
+        with code.steps(n, 1, blocks) as first, code.steps(m, 1) as i:
+            dots(code.at(x, code.mul(i, xm)), code.at(c, code.mul(i, cm)), first, 1)
 
     p = code.pointer
-    return code.define("gemv_by_dots", [p, p, SIZE, p, SIZE, SIZE, SIZE, BIT], write)
+    return code.define("gemv_by_dots", [p, SIZE, p, SIZE, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT], write)

@@ -14,17 +14,19 @@ import math
 import numpy as np
 from numba import config, njit
 
+from staticad.runtime.kernels.angles import acos, asin, atan, atan2  # noqa: F401
+from staticad.runtime.kernels.error import erf, erfc  # noqa: F401
 from staticad.runtime.kernels.exponential import cosh, exp, exp2, expm1, sigmoid, sinh, tanh  # noqa: F401
 from staticad.runtime.kernels.logarithm import (  # noqa: F401
     acosh, asinh, atanh, log, log1p, log2, log10, logaddexp, softplus,
 )  # fmt: skip
+from staticad.runtime.kernels.powers import cbrt, pow  # noqa: F401
+from staticad.runtime.kernels.trigonometric import cos, sin, tan  # noqa: F401
 
 if config.DISABLE_JIT:  # the functions of `math` raise where IEEE arithmetic answers inf or nan
-    from scipy.special import erf, erfc
     from scipy.special import gammaln as _lgamma
-
 else:
-    erf, erfc, _lgamma = math.erf, math.erfc, math.lgamma
+    _lgamma = math.lgamma
 
 kernel = njit(error_model="numpy", fastmath={"contract"})
 
@@ -32,9 +34,7 @@ kernel = njit(error_model="numpy", fastmath={"contract"})
 fabs, signbit, copysign, nextafter       = np.fabs, np.signbit, np.copysign, np.nextafter
 isinf, isfinite, maximum, minimum        = np.isinf, np.isfinite, np.maximum, np.minimum
 floor, ceil, trunc, round                = np.floor, np.ceil, np.trunc, np.rint  # noqa: A001
-sqrt, cbrt, hypot                        = np.sqrt, np.cbrt, np.hypot
-sin, cos, tan                            = np.sin, np.cos, np.tan
-asin, acos, atan, atan2                  = np.arcsin, np.arccos, np.arctan, np.arctan2
+sqrt, hypot                              = np.sqrt, np.hypot
 # fmt: on
 
 
@@ -95,12 +95,6 @@ def right_shift(x, y):
     if 0 <= y < 64:
         return x >> y
     return type(x)(-1) if x < 0 else type(x)(0)
-
-
-@kernel
-def pow(x, y):  # noqa: A001
-    """``x**y`` of floats, with C's special values."""
-    return x**y
 
 
 @kernel

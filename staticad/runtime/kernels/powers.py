@@ -16,6 +16,12 @@ LOG_REST = (
     0.2857142857133851, 0.40000000000000024,
 )  # fmt: skip
 """``((log((1 + s) / (1 - s)) / s - 2) / s**2 - 2/3) / s**2`` of s**2; `benchmarks.accuracy.fit`."""
+EXP_REST = (
+    2.0914686968086876e-09, 2.5105217004720745e-08, 2.75572736431103e-07, 2.7557255400206422e-06,
+    2.4801587325547743e-05, 0.00019841269874820627, 0.0013888888888883748, 0.008333333333326136,
+    0.04166666666666667, 0.1666666666666667, 0.5,
+)  # fmt: skip
+"""``(exp(r) - 1 - r) / r**2``, to 59 bits."""
 THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 INVERSE_CBRT = (0.12473026410836184, -0.6868716763945578, 1.5369546231175093, -1.8451749844556589, 1.8703334336264674)
 """``x**(-1/3)`` between sqrt(1/2) and sqrt(2), to 14 bits."""
@@ -54,7 +60,7 @@ def long_log(x: Value) -> tuple[Value, Value]:
 
 
 def exp_of_sum(x: Value, rest: Value) -> Value:
-    """``exp(x + rest)`` of a rest that x would lose, hardly more than half a unit in the last place off."""
+    """``exp(x + rest)`` of a small rest, hardly more than half a unit in the last place off."""
     its = exponential.DOUBLE
     x = exponential.within(x, its.least, its.most)
     low = x < its.low
@@ -64,9 +70,9 @@ def exp_of_sum(x: Value, rest: Value) -> Value:
     most, less = madd(n, -its.ln2[0], x), n * its.ln2[1]
     r = most - less
     grown = 1 + r
-    rest = madd(rest + ((most - r) - less), grown, r - (grown - 1))
-    grown = grown + madd(r * r, polynomial(r, its.exp), rest)
-    return grown * real(bits(rounded) << its.mantissa) * select(low, x.of(2.0**-100), 2.0)
+    more = r * r * polynomial(r, EXP_REST)
+    rest = madd(rest + ((most - r) - less), grown + more, r - (grown - 1))
+    return (grown + (more + rest)) * real(bits(rounded) << its.mantissa) * select(low, x.of(2.0**-100), 2.0)
 
 
 def plain_pow(x, y):

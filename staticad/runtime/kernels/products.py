@@ -24,6 +24,9 @@ from staticad.runtime.kernels.native import kernel
 from staticad.runtime.kernels.shared import FEW, Shared
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, size
 
+FEW_ROWS = 4  # of x, up to which dot products with the columns of a y that stands transposed beat copying it
+FAR = 64  # elements along k from which they do
+
 
 def einsum(
     x: Any, y: Any, out: Any, x0: int, y0: int, o0: int, nb: int, nm: int, nn: int, nk: int,
@@ -47,11 +50,9 @@ def einsum(
     to[...] = np.matmul(left, right) + to if more else np.matmul(left, right)
 
 
-def write_batches(
-    module: ir.Module, symbol: str, element: ir.Type, bits: int, one: Callable[..., None]
-) -> None:
-    """The function that `contract` calls: ``one(code, x, xm, xk, y, yk, yn, out, om, on, nm, nn, nk, more)`` of every
-    batch, so that out has its unit stride, or its only axis, last."""
+def write_batches(module: ir.Module, symbol: str, element: ir.Type, bits: int, one_batch: Callable[..., None]) -> None:
+    """The function that `contract` calls: ``one_batch(code, x, xm, xk, y, yk, yn, out, om, on, nm, nn, nk, more)`` of
+    every batch, so that out has its unit stride, or its only axis, last."""
     pointer = element.as_pointer()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer] * 3 + [SIZE] * 13 + [BIT]), symbol)
     x, y, out, nb, nm, nn, nk, xb, xm, xk, yb, yk, yn, ob, om, on, more = function.args
@@ -63,8 +64,9 @@ def write_batches(
     # out' = y' x'
     turned = builder.and_(code.test(nm, "!=", 1), code.test(on, "!=", 1))
     turned = builder.or_(turned, code.test(nn, "==", 1))
-    given = [(x, y), (y, x), (nm, nn), (nn, nm), (om, on), (on, om), (xb, yb), (yb, xb), (xm, yn), (yn, xm), (xk, yk), (yk, xk)]
-    x, y, nm, nn, om, on, xb, yb, xm, yn, xk, yk = (builder.select(turned, there, here) for here, there in given)
+    there, here = (y, yb, yn, yk, nn, on), (x, xb, xm, xk, nm, om)
+    x, xb, xm, xk, nm, om = (builder.select(turned, one, other) for one, other in zip(there, here, strict=True))
+    y, yb, yn, yk, nn, on = (builder.select(turned, other, one) for one, other in zip(there, here, strict=True))
 
     # One matrix y for all: the batch is more rows.
     joined = builder.and_(code.test(xb, "==", code.mul(nm, xm)), code.test(ob, "==", code.mul(nm, om)))
@@ -73,7 +75,7 @@ def write_batches(
 
     with code.steps(nb, 1) as b:
         left, right, to = (code.at(p, code.mul(b, s)) for p, s in ((x, xb), (y, yb), (out, ob)))
-        one(code, left, xm, xk, right, yk, yn, to, om, on, nm, nn, nk, more)
+        one_batch(code, left, xm, xk, right, yk, yn, to, om, on, nm, nn, nk, more)
     builder.ret_void()
 
 
@@ -83,12 +85,13 @@ def product_of_floats(module: ir.Module, symbol: str, element: Any) -> None:
         m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
         builder = code.builder
-        vector = code.test(m, "==", 1)
+        vector, few = code.test(m, "==", 1), code.test(m, "<=", FEW_ROWS)
         rows = builder.and_(vector, builder.and_(code.test(yn, "==", 1), code.test(on, "==", 1)))
-        dots = builder.and_(vector, builder.and_(code.test(yk, "==", 1), code.test(xk, "==", 1)))
+        dots = builder.and_(few, builder.and_(code.test(yk, "==", 1), code.test(xk, "==", 1)))
+        dots = builder.and_(dots, builder.or_(vector, builder.and_(code.test(yn, "!=", 1), code.test(k, ">", FAR))))
         with builder.if_else(dots) as (then, other):
             with then:
-                builder.call(gemv.by_dots(code), [x, y, yn, c, on, n, k, more])
+                builder.call(gemv.by_dots(code), [x, xm, y, yn, c, om, on, m, n, k, more])
             with other, builder.if_else(rows) as (then, other):
                 with then:
                     builder.call(gemv.by_rows(code), [x, xk, y, yk, c, n, k, more])
