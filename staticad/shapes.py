@@ -157,7 +157,7 @@ def check_name(name: str, what: str) -> str:
     """Return ``name`` if it may stand in generated code: an identifier that is no keyword. Raises `GraphError`."""
     if not isinstance(name, str) or not name.isidentifier() or not name.isascii():  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(f"{what} {name!r} is no identifier; use ASCII letters, digits and underscores")
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+    if keyword.iskeyword(name):
         raise GraphError(f"{what} {name!r} is a Python keyword; choose another name, for example {name + '_'!r}")
     return name
 

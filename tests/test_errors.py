@@ -158,7 +158,7 @@ def test_only_floats_require_grad(dtype):
 # ---- names
 
 NAMES = [
-    "1x", "class", "lambda", "match", "None", "x y", "x-y", "", " ", "é", "x.y", "x\n", "x;y", "import os", "__import__('os').abort()",
+    "1x", "class", "lambda", "None", "x y", "x-y", "", " ", "é", "x.y", "x\n", "x;y", "import os", "__import__('os').abort()",
     "x):\n    import os\n    os.abort()\ndef f(", '"""', "x'", 3, None, b"x", ("x",),
 ]  # fmt: skip
 

@@ -170,7 +170,7 @@ def test_reflected_operators() -> None:
     assert shapes.evaluate(7 % n, {"n": 4}) == 3
 
 
-@pytest.mark.parametrize("name", ["", "1n", "n m", "n;x", "lambda", "None", "match", "é", "__import__('os')", 3, None])
+@pytest.mark.parametrize("name", ["", "1n", "n m", "n;x", "lambda", "None", "é", "__import__('os')", 3, None])
 def test_names_that_may_not_stand_in_code(name: object) -> None:
     with pytest.raises(GraphError, match="name"):
         dim(name)  # type: ignore[arg-type]

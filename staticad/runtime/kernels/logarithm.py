@@ -68,7 +68,7 @@ def form(x: Value) -> Format:
 
 
 def split(x: Value) -> tuple[Value, Value, Value]:
-    """``m``, ``k`` and ``2**-k`` where a positive normal ``x = 2**k * m``."""
+    """``m``, ``k`` and ``2**(1 - k)`` where a positive normal ``x = 2**k * m``."""
     its = form(x)
     one = its.bias << its.mantissa
     shifted = bits(x) + (one - its.root)
@@ -76,7 +76,7 @@ def split(x: Value) -> tuple[Value, Value, Value]:
     m = real((shifted & ((1 << its.mantissa) - 1)) + its.root)
     # The bits of 2**mantissa with an integer or-ed in are the number 2**mantissa plus that integer.
     k = real(biased | ((its.bias + its.mantissa) << its.mantissa)) - (2.0**its.mantissa + its.bias)
-    return m, k, real((2 * its.bias - biased) << its.mantissa)
+    return m, k, real((2 * its.bias + 1 - biased) << its.mantissa)
 
 
 def split_any(x: Value) -> tuple[Value, Value]:
@@ -106,7 +106,7 @@ def log_sum(u: Value, rest: Value, add: Value | float = 0.0) -> Value:
     its = form(u)
     m, k, scale = split(u)
     k = k + add
-    return madd(k, its.ln2[0], series(madd(rest, scale, m - 1), k * its.ln2[1]))
+    return madd(k, its.ln2[0], series(madd(0.5 * rest, scale, m - 1), k * its.ln2[1]))
 
 
 @traced(np.log)
