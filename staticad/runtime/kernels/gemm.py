@@ -19,10 +19,10 @@ from numba.core import cgutils
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, host, size
 
 VECTORS = 3  # of a row of a tile
-DEPTH = 256  # of a block, along k
+DEPTH = 512  # of a block, along k
 WIDE = 1 << 21  # bytes of y in a block
 TALL = 1 << 19  # bytes of x in a block
-NEAR = 1 << 19  # bytes of an operand up to which it is used where it stands: copying it costs more than it saves
+NEAR = 1 << 20  # bytes of an operand up to which it is used where it stands: copying it costs more than it saves
 STACK = 1 << 15  # bytes of copies up to which they are on the stack
 
 

@@ -1,8 +1,9 @@
 """The scalar functions that generated code calls as ``m.name(...)``; knows Numba, and nothing of graphs.
 
 Each takes and gives scalars of one dtype and means what NumPy's (or SciPy's) function of that name means; integers
-narrower than 64 bits may come back widened. With ``NUMBA_DISABLE_JIT=1`` the same bodies run as plain Python on NumPy's
-scalars. ``type(x)(1)`` is a one of the dtype of ``x``.
+narrower than 64 bits may come back widened. The elementary and special functions are branch-free and live in modules
+of their own; `lgamma`, `polygamma` and `hypot` are scalar calls yet. With ``NUMBA_DISABLE_JIT=1`` those are NumPy's and
+SciPy's, and the bodies here run as plain Python on NumPy's scalars. ``type(x)(1)`` is a one of the dtype of ``x``.
 """
 
 # pyright: basic, reportAttributeAccessIssue=false
@@ -17,6 +18,7 @@ from numba import config, njit
 from staticad.runtime.kernels.angles import acos, asin, atan, atan2  # noqa: F401
 from staticad.runtime.kernels.error import erf, erfc  # noqa: F401
 from staticad.runtime.kernels.exponential import cosh, exp, exp2, expm1, sigmoid, sinh, tanh  # noqa: F401
+from staticad.runtime.kernels.gamma import digamma  # noqa: F401
 from staticad.runtime.kernels.logarithm import (  # noqa: F401
     acosh, asinh, atanh, log, log1p, log2, log10, logaddexp, softplus,
 )  # fmt: skip
@@ -117,64 +119,12 @@ def lgamma(x):
     return fabs(x) if isinf(x) else _lgamma(x)
 
 
-# The positive root of digamma as a sum of two doubles, and the Taylor coefficients of order 25 to 1 there, computed
-# with mpmath at 60 digits as psi(k, root) / k!. They serve within 0.3 of it, a fifth of the radius of convergence.
-DIGAMMA_ROOT = (1.4616321449683623, 9.549995429965697e-17)
-DIGAMMA_TAYLOR = (
-    5.178575795222081e-05, -7.569179582195066e-05, 0.0001106337276874741, -0.00016170622091974803,
-    0.00023635601564027053, -0.0003454680251063077, 0.000504953265834602, -0.0007380709389960052,
-    0.0010788252019162967, -0.0015769367714301972, 0.002305126326734928, -0.003369801655439328,
-    0.004926781395729853, -0.007204534386356869, 0.010538791616612175, -0.01542476590494896,
-    0.022597648232218104, -0.03316112647484736, 0.04880428816414311, -0.07219956125645471,
-    0.10782405069126237, -0.16394270544240652, 0.258499760955651, -0.4427631689835921,
-    0.9676722454476212,
-)  # fmt: skip
-
-# Bernoulli numbers B(2j) over 2j, j = 8 down to 1: Abramowitz & Stegun 6.3.18.
-DIGAMMA_SERIES = (
-    -0.4432598039215686, 0.08333333333333333, -0.021092796092796094, 0.007575757575757576,
-    -0.004166666666666667, 0.003968253968253968, -0.008333333333333333, 0.08333333333333333,
-)  # fmt: skip
-
 # Bernoulli numbers B(2j) over (2j)!, j = 1 to 13: Abramowitz & Stegun 6.4.11, the tail of the Hurwitz zeta function.
 ZETA_SERIES = (
     0.08333333333333333, -0.001388888888888889, 3.306878306878307e-05, -8.267195767195768e-07, 2.08767569878681e-08,
     -5.284190138687493e-10, 1.3382536530684679e-11, -3.3896802963225827e-13, 8.586062056277845e-15,
     -2.174868698558062e-16, 5.5090028283602295e-18, -1.3954464685812522e-19, 3.534707039629467e-21,
 )  # fmt: skip
-
-
-@kernel
-def _digamma(x):
-    out = 0.0
-    if x <= 0:
-        if x == 0:
-            return math.copysign(math.inf, -x)
-        if x == np.floor(x):
-            return math.nan
-        # A&S 6.3.7, its period taken off exactly first.
-        out = -math.pi / math.tan(math.pi * (x - np.rint(x)))
-        x = 1.0 - x
-    d = (x - DIGAMMA_ROOT[0]) - DIGAMMA_ROOT[1]
-    if abs(d) < 0.3:
-        taylor = 0.0
-        for c in DIGAMMA_TAYLOR:
-            taylor = taylor * d + c
-        return out + taylor * d
-    while x < 10:  # A&S 6.3.5
-        out -= 1.0 / x
-        x += 1.0
-    inverse = 1.0 / (x * x)
-    series = 0.0
-    for c in DIGAMMA_SERIES:
-        series = series * inverse + c
-    return out + (np.log(x) - 0.5 / x - series * inverse)
-
-
-@kernel
-def digamma(x):
-    """The derivative of `lgamma`; -inf at 0, inf at -0, nan at the other poles, as SciPy has it."""
-    return type(x)(_digamma(np.float64(x)))
 
 
 @kernel
