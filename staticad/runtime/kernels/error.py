@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from staticad.runtime.kernels.exponential import decay
 from staticad.runtime.kernels.traced import (
-    Value, copysign, fabs, fma, madd, polynomial, select, traced,
-)  # fmt: skip
+    Value,
+    copysign,
+    fabs,
+    fma,
+    madd,
+    polynomial,
+    select,
+    traced,
+)
 
 
 class Format(NamedTuple):

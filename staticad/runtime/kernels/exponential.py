@@ -1,8 +1,8 @@
 """exp and what is made of it; knows the arithmetic of `traced`.
 
 ``exp(x) = 2**n * exp(r)`` with ``n`` the integer nearest to ``x / ln 2`` and ``|r| <= ln(2) / 2``. Adding 1.5 * 2**52
-(2**23 in float32) rounds ``x / ln 2`` to an integer and leaves it in the low bits, where a shift makes a power of two of
-it. ln 2 is subtracted in two parts, the first short enough for its product with ``n`` to be exact. Polynomials:
+(2**23 in float32) rounds ``x / ln 2`` to an integer and leaves it in the low bits, where a shift makes it a power of 2.
+ln 2 is subtracted in two parts, the first short enough for its product with ``n`` to be exact. Polynomials:
 `benchmarks.accuracy.fit`, on the functions named beside them.
 """
 
@@ -15,8 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from staticad.runtime.kernels.traced import (
-    Value, bits, copysign, fabs, madd, polynomial, real, select, traced,
-)  # fmt: skip
+    Value,
+    bits,
+    copysign,
+    fabs,
+    madd,
+    polynomial,
+    real,
+    select,
+    traced,
+)
 
 
 class Format(NamedTuple):

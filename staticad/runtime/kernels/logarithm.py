@@ -1,7 +1,7 @@
 """log and what is made of it; knows the arithmetic of `traced` and the exponentials.
 
 ``log(x) = k * ln(2) + log(m)`` with ``m`` in [sqrt(1/2), sqrt(2)), cut out of the bits of ``x``. With ``f = m - 1`` and
-``s = f / (2 + f)``, ``log(m) = log((1 + s) / (1 - s))`` is an odd function of s; written as ``f - (f*f/2 - ...)`` it keeps
+``s = f / (2 + f)``, ``log(m) = log((1 + s) / (1 - s))`` is an odd function of s; as ``f - (f*f/2 - ...)`` it keeps
 what a division would round off. Polynomials: `benchmarks.accuracy.fit`.
 """
 
@@ -15,8 +15,21 @@ import numpy as np
 
 from staticad.runtime.kernels.exponential import decay
 from staticad.runtime.kernels.traced import (
-    Value, bits, copysign, double, fabs, fma, madd, narrow, polynomial, real, select, sqrt, traced, two_sum,
-)  # fmt: skip
+    Value,
+    bits,
+    copysign,
+    double,
+    fabs,
+    fma,
+    madd,
+    narrow,
+    polynomial,
+    real,
+    select,
+    sqrt,
+    traced,
+    two_sum,
+)
 
 
 class Format(NamedTuple):

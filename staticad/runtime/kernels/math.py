@@ -20,9 +20,17 @@ from staticad.runtime.kernels.error import erf, erfc  # noqa: F401
 from staticad.runtime.kernels.exponential import cosh, exp, exp2, expm1, sigmoid, sinh, tanh  # noqa: F401
 from staticad.runtime.kernels.gamma import digamma  # noqa: F401
 from staticad.runtime.kernels.logarithm import (  # noqa: F401
-    acosh, asinh, atanh, log, log1p, log2, log10, logaddexp, softplus,
-)  # fmt: skip
-from staticad.runtime.kernels.powers import cbrt, pow  # noqa: F401
+    acosh,
+    asinh,
+    atanh,
+    log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
+    softplus,
+)
+from staticad.runtime.kernels.powers import cbrt, pow  # noqa: A004, F401
 from staticad.runtime.kernels.trigonometric import cos, sin, tan  # noqa: F401
 
 if config.DISABLE_JIT:  # the functions of `math` raise where IEEE arithmetic answers inf or nan

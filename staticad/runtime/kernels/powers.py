@@ -8,8 +8,20 @@ import numpy as np
 
 from staticad.runtime.kernels import exponential, logarithm
 from staticad.runtime.kernels.traced import (
-    Value, bits, copysign, double, fabs, fma, madd, narrow, polynomial, real, select, traced, two_sum,
-)  # fmt: skip
+    Value,
+    bits,
+    copysign,
+    double,
+    fabs,
+    fma,
+    madd,
+    narrow,
+    polynomial,
+    real,
+    select,
+    traced,
+    two_sum,
+)
 
 LOG_REST = (
     0.1291361767218225, 0.13285957435193352, 0.15385574796462032, 0.18181808247544543, 0.2222222227110234,
@@ -106,7 +118,7 @@ def pow(x: Value, y: Value) -> Value:  # noqa: A001
 
 @traced(np.cbrt)
 def cbrt(x: Value) -> Value:
-    """In double precision: ``y ~ m**(-1/3)`` from a polynomial, one step of Halley's for it, one of Newton's for m y y."""
+    """In double precision: ``y ~ m**(-1/3)`` from a polynomial, one step of Halley's for it, Newton's for ``m*y*y``."""
     its = logarithm.DOUBLE
     a = fabs(double(x))
     m, k = logarithm.split_any(a)

@@ -186,56 +186,54 @@ def rarely(name: str, x: Value, limit: float, body: Callable[[Value], Value]) ->
     module, kind = x.builder.module, x.llvm.type
     name = f"staticad.{name}.{kind}"
     if name not in module.globals:
-        variants: list[ir.Function] = []
-
-        def begin(lanes: int) -> tuple[ir.Function, ir.IRBuilder]:
-            its = ir.VectorType(kind, lanes) if lanes > 1 else kind
-            function = ir.Function(module, ir.FunctionType(its, [its]), name + (f".{lanes}" if lanes > 1 else ""))
-            function.linkage = "internal"
-            for attribute in ("noinline", "nounwind", "readnone"):
-                function.attributes.add(attribute)
-            builder = ir.IRBuilder(function.append_basic_block())
-            shape = ir.FunctionType(its, [its])
-            lane = str(kind).replace("double", "f64").replace("float", "f32")
-            fabs = module.declare_intrinsic("llvm.fabs", [its], shape) if lanes == 1 else module.globals.get(
-                f"llvm.fabs.v{lanes}{lane}") or ir.Function(module, shape, f"llvm.fabs.v{lanes}{lane}")
-            bound = ir.Constant(its, [limit] * lanes) if lanes > 1 else ir.Constant(its, limit)
-            beyond = builder.fcmp_unordered(">", builder.call(fabs, function.args), bound)
-            if lanes > 1:
-                mask = ir.IntType(lanes)
-                beyond = builder.icmp_unsigned("!=", builder.bitcast(beyond, mask), mask(0))
-            rest, done = function.append_basic_block(), function.append_basic_block()
-            builder.cbranch(beyond, rest, done)
-            ir.IRBuilder(done).ret(ir.Constant(its, None))
-            builder.position_at_end(rest)
-            return function, builder
-
-        scalar, builder = begin(1)
+        scalar, builder = guarded(module, kind, 1, name, limit)
         builder.ret(narrow(body(double(Value(builder, scalar.args[0]))), x).llvm)
-        for lanes in (2, 4, 8) if x.double else (4, 8, 16):
-            function, builder = begin(lanes)
-            out: Any = ir.Constant(function.args[0].type, ir.Undefined)
-            for i in range(lanes):
-                one = builder.call(scalar, [builder.extract_element(function.args[0], I32(i))])
-                out = builder.insert_element(out, one, I32(i))
-            builder.ret(out)
-            variants.append(function)
-        names = ",".join(f"_ZGV_LLVM_N{f.args[0].type.count}v_{name}({f.name})" for f in variants)
+        variants = [spread(scalar, lanes, limit) for lanes in ((2, 4, 8) if x.double else (4, 8, 16))]
+        known = ",".join(f"_ZGV_LLVM_N{f.args[0].type.count}v_{name}({f.name})" for f in variants)
         # llvmlite knows no attribute with a value, and refuses what it does not know.
-        set.add(scalar.attributes, f'"vector-function-abi-variant"="{names}"')
+        set.add(scalar.attributes, f'"vector-function-abi-variant"="{known}"')
         keep(module, variants)
     return Value(x.builder, x.builder.call(module.globals[name], [x.llvm]))
+
+
+def guarded(module: ir.Module, kind: Any, lanes: int, name: str, limit: float) -> tuple[ir.Function, ir.IRBuilder]:
+    """A function that returns 0 if no lane is beyond the limit, and the place where it goes on otherwise."""
+    its = kind if lanes == 1 else ir.VectorType(kind, lanes)
+    function = ir.Function(module, ir.FunctionType(its, [its]), name)
+    function.linkage = "internal"
+    for attribute in ("noinline", "nounwind", "readnone"):
+        function.attributes.add(attribute)
+    builder = ir.IRBuilder(function.append_basic_block())
+    bounds = [ir.Constant(its, bound if lanes == 1 else [bound] * lanes) for bound in (limit, -limit)]
+    above, below = (builder.fcmp_unordered(how, function.args[0], b) for how, b in zip("><", bounds, strict=True))
+    beyond = builder.or_(above, below)
+    if lanes > 1:
+        beyond = builder.icmp_unsigned("!=", builder.bitcast(beyond, ir.IntType(lanes)), ir.IntType(lanes)(0))
+    rest, done = function.append_basic_block(), function.append_basic_block()
+    builder.cbranch(beyond, rest, done)
+    ir.IRBuilder(done).ret(ir.Constant(its, None))
+    builder.position_at_end(rest)
+    return function, builder
+
+
+def spread(scalar: ir.Function, lanes: int, limit: float) -> ir.Function:
+    """``scalar`` for a vector, one lane after the other."""
+    function, builder = guarded(scalar.module, scalar.args[0].type, lanes, f"{scalar.name}.{lanes}", limit)
+    out: Any = ir.Constant(function.args[0].type, ir.Undefined)
+    for i in range(lanes):
+        one = builder.call(scalar, [builder.extract_element(function.args[0], I32(i))])
+        out = builder.insert_element(out, one, I32(i))
+    builder.ret(out)
+    return function
 
 
 def keep(module: ir.Module, functions: Sequence[ir.Function]) -> None:
     """Have LLVM keep what nothing calls yet."""
     byte = ir.IntType(8).as_pointer()
     name = "llvm.compiler.used"
-    before = module.globals.pop(name, None)
-    kept = [*(before.initializer.constant if before else []), *(f.bitcast(byte) for f in functions)]
+    used = module.globals.get(name)
+    kept = [*(used.initializer.constant if used else []), *(f.bitcast(byte) for f in functions)]
     array = ir.ArrayType(byte, len(kept))
-    used = ir.GlobalVariable(module, array, name) if not before else before
-    if before:
-        module.globals[name] = before
-        used.value_type = array
+    used = used or ir.GlobalVariable(module, array, name)
+    used.value_type = array
     used.linkage, used.section, used.initializer = "appending", "llvm.metadata", ir.Constant(array, kept)

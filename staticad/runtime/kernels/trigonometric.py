@@ -18,8 +18,20 @@ import numpy as np
 from llvmlite import ir
 
 from staticad.runtime.kernels.traced import (
-    F8, I64, Value, bits, fabs, fma, madd, polynomial, rarely, real, select, traced, two_sum,
-)  # fmt: skip
+    F8,
+    I64,
+    Value,
+    bits,
+    fabs,
+    fma,
+    madd,
+    polynomial,
+    rarely,
+    real,
+    select,
+    traced,
+    two_sum,
+)
 
 
 class Format(NamedTuple):
@@ -115,7 +127,7 @@ def words(module: ir.Module) -> Any:
         text = [0, *((BITS >> (64 * i)) & (2**64 - 1) for i in reversed(range(19))), 0]
         table = ir.GlobalVariable(module, ir.ArrayType(I64, len(text)), name)
         table.linkage, table.global_constant = "internal", True
-        table.initializer = ir.Constant(table.value_type, [I64(word) for word in text])
+        table.initializer = ir.Constant(table.value_type, [I64(word) for word in text])  # pyright: ignore[reportAttributeAccessIssue]
     return module.globals[name]
 
 
