@@ -20,6 +20,8 @@ from staticad.plan import Plan
 from staticad.products import Product, contraction
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbols
 
+#: Steps of innermost loops that LLVM would unroll before it vectorises. Fewer are best unrolled; more it leaves alone.
+UNROLLED = range(9, 129)
 #: Expressions longer than this many characters get a name.
 LONG = 80
 
@@ -155,7 +157,7 @@ class Body:
         else:
             self.items_into(loop.body, inside)
         if inside.lines:
-            scope.lines.append(f"for {self.variables[loop.var]} in range({self.module.size(loop.extent)}):")
+            scope.lines.append(f"for {self.variables[loop.var]} in range({self.steps(loop)}):")
             scope.lines += ["    " + line for line in inside.lines]
         for node in loop.reduces:
             lower = node.op.lower
@@ -164,6 +166,12 @@ class Body:
                 target = self.targets[node]
                 scope.known[(node, target)] = self.accumulators[node]
                 self.keep(node, self.storage.root[node], target, self.accumulators[node], scope)
+
+    def steps(self, loop: Loop) -> str:
+        """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""
+        size = self.module.size(loop.extent)
+        inner = not any(isinstance(item, Loop) for item in loop.body)
+        return f"m.steps({size})" if inner and isinstance(loop.extent, int) and loop.extent in UNROLLED else size
 
     def statement(self, item: Statement, scope: Scope) -> None:
         if isinstance(item, Compute):

@@ -26,10 +26,10 @@ def main(work, logits, labels, out, out_1):
         labels_i = labels[i]
         select = labels_i + 10 if labels_i < 0 else labels_i
         max_ = f4(-np.inf)
-        for j in range(10):
+        for j in range(m.steps(10)):
             max_ = m.rmax(max_, logits[i, j])
         sum_1 = f4(0.0)
-        for j in range(10):
+        for j in range(m.steps(10)):
             exp_ij = m.exp(logits[i, j] - max_)
             exp[j] = exp_ij
             sum_1 = m.radd(sum_1, exp_ij)
@@ -39,12 +39,12 @@ def main(work, logits, labels, out, out_1):
             return 6
         sum_ = m.radd(sum_, -(logits[i, at] - max_ - log))
         sum_2 = f4(0.0)
-        for j in range(10):
+        for j in range(m.steps(10)):
             select_ij = negative if i8(j) == select else f4(0.0)
             select_1[j] = select_ij
             sum_2 = m.radd(sum_2, -select_ij)
         multiply = sum_2 * (f4(1.0) / sum_1)
-        for j in range(10):
+        for j in range(m.steps(10)):
             out_1[i, j] = select_1[j] + multiply * exp[j]
     out[()] = sum_ / full
     return 0

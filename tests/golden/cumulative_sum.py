@@ -24,15 +24,15 @@ def main(work, x, g, out, out_1):
         return 8
     for i in range(n):
         cumsum = 0.0
-        for j in range(30):
+        for j in range(m.steps(30)):
             cumsum = cumsum + x[i, j]
             out[i, j] = cumsum
     cumsum_2 = m.slot_f8(work, 0, (30,))  # f64[n, 30] = cumsum
     for i in range(n):
         cumsum_1 = 0.0
-        for j in range(30):
+        for j in range(m.steps(30)):
             cumsum_1 = cumsum_1 + g[i, -j + 29]
             cumsum_2[j] = cumsum_1
-        for j in range(30):
+        for j in range(m.steps(30)):
             out_1[i, j] = cumsum_2[-j + 29]
     return 0

@@ -26,25 +26,25 @@ def main(work, x, g, weight, bias, out, out_1, out_2, out_3):
         return 9
     if m.clash(2, 0, 2, x, g, weight, bias, out, out_1, out_2, out_3):
         return 10
-    for i in range(32):
+    for i in range(m.steps(32)):
         out_2[i] = 0.0
-    for i in range(32):
+    for i in range(m.steps(32)):
         out_3[i] = 0.0
     divide_1 = m.slot_f8(work, 0, (32,))  # f64[n, 32] = divide
     multiply_2 = m.slot_f8(work, 256, (32,))  # f64[n, 32] = multiply
     for i in range(n):
         sum_ = 0.0
-        for j in range(32):
+        for j in range(m.steps(32)):
             sum_ = m.radd(sum_, x[i, j])
         sum_1 = 0.0
         multiply = sum_ * 0.03125
-        for j in range(32):
+        for j in range(m.steps(32)):
             subtract = x[i, j] - multiply
             sum_1 = m.radd(sum_1, subtract * subtract)
         sqrt = m.sqrt(sum_1 * 0.03125 + 1e-05)
         sum_2 = 0.0
         sum_3 = 0.0
-        for j in range(32):
+        for j in range(m.steps(32)):
             divide = (x[i, j] - multiply) / sqrt
             weight_j = weight[j]
             out[i, j] = divide * weight_j + bias[j]
@@ -57,12 +57,12 @@ def main(work, x, g, weight, bias, out, out_1, out_2, out_3):
             out_3[j] = m.radd(out_3[j], g_ij)
         multiply_1 = sum_2 * (0.5 / sqrt) * 0.03125
         sum_4 = 0.0
-        for j in range(32):
+        for j in range(m.steps(32)):
             multiply_ij = multiply_1 * (2.0 * (x[i, j] - multiply))
             multiply_2[j] = multiply_ij
             sum_4 = m.radd(sum_4, -multiply_ij)
         multiply_3 = sum_4 * 0.03125
         multiply_4 = sum_3 * 0.03125
-        for j in range(32):
+        for j in range(m.steps(32)):
             out_1[i, j] = multiply_2[j] + multiply_3 + divide_1[j] + multiply_4
     return 0

@@ -21,7 +21,7 @@ def main(work, x, y, W, b, V, c, out):
     m.contract(x, W, contract, 0, 0, 0, 1, batch, 32, 16, 0, 16, 1, 0, 32, 1, 0, 32, 1)  # MK,KN->MN
     relu = m.slot_f4(work, 128 * batch + 2752, (batch, 32))  # f32[batch, 32] = relu
     for i in range(batch):
-        for j in range(32):
+        for j in range(m.steps(32)):
             relu[i, j] = m.maximum(contract[i, j] + b[j], f4(0))
     contract_1 = m.slot_f4(work, 256 * batch + 2752, (batch, 4))  # f32[batch, 4] = contract
     m.contract(relu, V, contract_1, 0, 0, 0, 1, batch, 4, 32, 0, 32, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
@@ -64,20 +64,20 @@ def main(work, x, y, W, b, V, c, out):
     contract_3 = m.slot_f4(work, 2752, (batch, 32))  # f32[batch, 32] = contract
     m.contract(add, V, contract_3, 0, 0, 0, 1, batch, 32, 4, 0, 4, 1, 0, 1, 4, 0, 32, 1)  # MN,KN->MK
     sum_4 = m.slot_f4(work, 2560, (32,))  # f32[32] = sum
-    for i in range(32):
+    for i in range(m.steps(32)):
         sum_4[i] = f4(0.0)
     select_2 = m.slot_f4(work, 128 * ((batch + 3) // 4) + 256 * batch + 2752, (batch, 32))  # f32[batch, 32] = select
     for i in range(batch):
-        for j in range(32):
+        for j in range(m.steps(32)):
             select_ij_1 = f4(0.0) if relu[i, j] <= f4(0.0) else contract_3[i, j]
             select_2[i, j] = select_ij_1
             sum_4[j] = m.radd(sum_4[j], select_ij_1)
     contract_4 = m.slot_f4(work, 0, (16, 32))  # f32[16, 32] = contract
     m.contract(x, select_2, contract_4, 0, 0, 0, 1, 16, 32, batch, 0, 1, 16, 0, 32, 1, 0, 32, 1)  # MK,MN->KN
     for i in range(16):
-        for j in range(32):
+        for j in range(m.steps(32)):
             W[i, j] = W[i, j] - f4(0.1) * contract_4[i, j]
-    for i in range(32):
+    for i in range(m.steps(32)):
         b[i] = b[i] - f4(0.1) * sum_4[i]
     for i in range(32):
         for j in range(4):

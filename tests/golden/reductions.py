@@ -20,24 +20,24 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
     if m.clash(1, 0, 0, x, out, out_1, out_2, out_3, out_4):
         return 6
     sum_ = m.slot_f8(work, 0, (12,))  # f64[12] = sum
-    for i in range(12):
+    for i in range(m.steps(12)):
         sum_[i] = 0.0
     sum_1 = 0.0
     for i in range(n):
-        for j in range(12):
+        for j in range(m.steps(12)):
             x_ij = x[i, j]
             sum_1 = m.radd(sum_1, x_ij)
             sum_[j] = m.radd(sum_[j], x_ij)
     out[()] = sum_1 / f8(12 * n)
     divide = m.slot_f8(work, 128, (12,))  # f64[12] = divide
-    for i in range(12):
+    for i in range(m.steps(12)):
         divide[i] = sum_[i] / f8(n)
     sum_2 = m.slot_f8(work, 0, (12,))  # f64[12] = sum
-    for i in range(12):
+    for i in range(m.steps(12)):
         sum_2[i] = 0.0
     for i in range(n):
         max_ = -np.inf
-        for j in range(12):
+        for j in range(m.steps(12)):
             x_ij_1 = x[i, j]
             subtract = x_ij_1 - divide[j]
             sum_2[j] = m.radd(sum_2[j], subtract * subtract)
@@ -47,12 +47,12 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
         sum_3 = 0.0
         isfinite = m.isfinite(max_)
         select = max_ if isfinite else 0.0
-        for j in range(12):
+        for j in range(m.steps(12)):
             x_ij_2 = x[i, j]
             min_ = m.rmin(min_, i8(j) if (x_ij_2 == max_) | (x_ij_2 != x_ij_2) else 9223372036854775807)
             sum_3 = m.radd(sum_3, m.exp(x_ij_2 - select))
         out_3[i] = min_
         out_4[i] = m.log(sum_3) + select
-    for i in range(12):
+    for i in range(m.steps(12)):
         out_1[i] = sum_2[i] / f8(n)
     return 0

@@ -27,20 +27,20 @@ def main(work, x, g, y, gradient):
     divide = m.slot_f4(work, 256, (50,))  # f32[n, 50] = divide
     for i in range(n):
         max_ = f4(-np.inf)
-        for j in range(50):
+        for j in range(m.steps(50)):
             max_ = m.rmax(max_, x[i, j])
         sum_ = f4(0.0)
-        for j in range(50):
+        for j in range(m.steps(50)):
             exp_ij = m.exp(x[i, j] - max_)
             exp[j] = exp_ij
             sum_ = m.radd(sum_, exp_ij)
         sum_1 = f4(0.0)
-        for j in range(50):
+        for j in range(m.steps(50)):
             divide_ij = exp[j] / sum_
             y[i, j] = divide_ij
             divide_ij_1 = g[i, j] / sum_
             divide[j] = divide_ij_1
             sum_1 = m.radd(sum_1, -(divide_ij * divide_ij_1))
-        for j in range(50):
+        for j in range(m.steps(50)):
             gradient[i, j] = (divide[j] + sum_1) * exp[j]
     return 0

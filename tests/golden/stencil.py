@@ -20,11 +20,11 @@ def main(x, out, out_1):
     if m.clash(1, 0, 0, x, out, out_1):
         return 7
     for i in range(20):
-        for j in range(30):
+        for j in range(m.steps(30)):
             add = (x[i + 1, j] if i + 1 < 20 else 0.0) + (x[i - 1, j] if 0 <= i - 1 else 0.0) + (x[i, j + 1] if j + 1 < 30 else 0.0)
             out[i, j] = add + (x[i, j - 1] if 0 <= j - 1 else 0.0) - 4.0 * x[i, j]
     for i in range(20):
-        for j in range(30):
+        for j in range(m.steps(30)):
             out_ij = out[i, j]
             if j + 1 < 30:
                 out_2 = out[i, j + 1]

@@ -18,6 +18,7 @@ from staticad.runtime.kernels.memory import (
     slot_u2,
     slot_u4,
     slot_u8,
+    steps,
 )
 from staticad.runtime.kernels.products import contract
 from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
@@ -25,5 +26,5 @@ from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
 __all__ = [
     "clash", "contract", "flat", "index", "radd", "rmax", "rmin", "rmul",
     "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4", "slot_i8",
-    "slot_u1", "slot_u2", "slot_u4", "slot_u8",
+    "slot_u1", "slot_u2", "slot_u4", "slot_u8", "steps",
 ]  # fmt: skip

@@ -100,6 +100,22 @@ def flat(typingctx: Any, x: Any) -> Any:
     return kind(x), codegen
 
 
+def same(n: int) -> int:
+    """``n``, whose value the optimiser does not get to know: a loop that takes so many steps becomes a vector loop.
+
+    LLVM unrolls loops of a known, moderate number of steps before it looks for vectors, and finds fewer in what is left."""
+    return n
+
+
+@kernel(same)
+def steps(typingctx: Any, n: Any) -> Any:
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        kind = ir.FunctionType(INTP, [INTP])
+        return builder.asm(kind, "", "=r,0", [context.cast(builder, args[0], n, types.intp)], side_effect=False)
+
+    return types.intp(n), codegen
+
+
 PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow with the square of the arrays
 
 
