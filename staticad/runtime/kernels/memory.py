@@ -103,7 +103,7 @@ def flat(typingctx: Any, x: Any) -> Any:
 def same(n: int) -> int:
     """``n``, whose value the optimiser does not get to know: a loop that takes so many steps becomes a vector loop.
 
-    LLVM unrolls loops of a known, moderate number of steps before it looks for vectors, and finds fewer in what is left."""
+    LLVM unrolls loops of a known, moderate number of steps before it looks for vectors, and finds fewer afterwards."""
     return n
 
 
