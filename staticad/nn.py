@@ -29,9 +29,9 @@ from staticad.functions.indexing import take_along_axis
 from staticad.functions.manipulation import expand_dims, matrix_transpose, squeeze
 from staticad.functions.operands import as_axis, as_float, as_tensor, broadcast_shape, promoted, types_text
 from staticad.functions.products import matmul
-from staticad.functions.reductions import max as max_of
-from staticad.functions.reductions import mean, var
+from staticad.functions.reductions import mean, reduce, var
 from staticad.functions.reductions import sum as sum_of
+from staticad.ops import reductions as primitive
 from staticad.tensor import ArrayLike, Axes, Tensor
 
 __all__ = [
@@ -62,14 +62,14 @@ __all__ = [
 def softmax(x: ArrayLike, /, *, axis: Axes = -1) -> Tensor:
     """``exp(x) / sum(exp(x))`` along ``axis``, without overflow: same shape, positive, of sum 1."""
     t = as_float("softmax", x)
-    powers = exp(t - max_of(t.detach(), axis=axis, keepdims=True))
+    powers = exp(t - reduce(primitive.max_, t.detach(), axis, keepdims=True))
     return powers / sum_of(powers, axis=axis, keepdims=True)
 
 
 def log_softmax(x: ArrayLike, /, *, axis: Axes = -1) -> Tensor:
     """``log(softmax(x))`` along ``axis``, exact where softmax is near 0."""
     t = as_float("log_softmax", x)
-    shifted = t - max_of(t.detach(), axis=axis, keepdims=True)
+    shifted = t - reduce(primitive.max_, t.detach(), axis, keepdims=True)
     return shifted - log(sum_of(exp(shifted), axis=axis, keepdims=True))
 
 

@@ -305,6 +305,7 @@ EXTREME = (reductions.max_, reductions.min_, reductions.any_, reductions.all_)
 OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     sources.leaf:          (drop,),
     sources.stop_gradient: (drop,),
+    sources.nonempty:      (drop,),
     sources.assume_shape:  (drop_same_shape,),
     arithmetic.multiply:   (multiply_by_one, multiply_by_minus_one, multiply_by_zero, multiply_negatives),
     arithmetic.divide:     (divide_by_one, divide_by_power_of_two),

@@ -412,3 +412,22 @@ def test_compile_error(monkeypatch):
         refused(lambda: ad.compile([v], ad.sin(v) * 1.0625)(V), ad.CompileError, RuntimeError, "no_such_function")
     finally:
         object.__setattr__(transcendental.sin, "lower", real)
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
+def test_the_greatest_of_nothing(name: str) -> None:
+    x = ad.input("x", ("n", 3))
+    out = getattr(ad, name)(x, axis=0)
+    f = ad.compile([x], out)
+    assert f(np.ones((2, 3))).shape == (3,)
+    with pytest.raises(ad.ShapeError, match=f"{name} of nothing.*n = 0 must be >= 1"):
+        f(np.ones((0, 3)))
+    with pytest.raises(ad.ShapeError, match=f"{name} of nothing"):
+        ad.evaluate(out, {x: np.ones((0, 3))})
+
+
+def test_softmax_of_no_rows_and_of_no_columns() -> None:
+    x = ad.input("x", ("n", "m"))
+    f = ad.compile([x], [ad.nn.softmax(x, axis=1), ad.logsumexp(x, axis=1)])
+    assert [v.shape for v in f(np.ones((0, 3)))] == [(0, 3), (0,)]
+    assert f(np.ones((2, 0)))[1].tolist() == [-np.inf, -np.inf]

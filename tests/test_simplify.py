@@ -90,6 +90,7 @@ SHORT, LONG = source("short", (4,)), source("long", (12,))
 CASES = [
     Case(rules.drop, lambda: sources.leaf(X, cell=Cell()), "return x"),
     Case(rules.drop, lambda: sources.stop_gradient(X), "return x"),
+    Case(rules.drop, lambda: sources.nonempty(X, axes=(0,), what="max"), "return x"),
     Case(rules.drop_same_shape, lambda: sources.assume_shape(X, shape=(12,)), "return x"),
     Case(rules.multiply_by_one, lambda: X * 1, "return x"),
     Case(rules.multiply_by_one, lambda: 1 * I, "return i"),

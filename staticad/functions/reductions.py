@@ -14,6 +14,7 @@ Tensor(f64[n, 1])
 
 from __future__ import annotations
 
+import builtins
 import math
 
 import numpy as np
@@ -42,7 +43,7 @@ from staticad.functions.operands import add_axes, as_axes, as_axis, as_float, as
 from staticad.ir import Op
 from staticad.ops import creation, sources
 from staticad.ops import reductions as primitive
-from staticad.shapes import Dim, Shape, maximum, product
+from staticad.shapes import Dim, Shape, known_ge, maximum, product
 from staticad.tensor import ArrayLike, Axes, DType, Tensor, wrap
 
 
@@ -81,12 +82,20 @@ def prod(x: ArrayLike, /, *, axis: Axes = None, dtype: DType | None = None, keep
 
 def max(x: ArrayLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The greatest element; nan where there is one. Ties share the gradient. `ShapeError` of nothing."""
-    return _extremum(primitive.max_, x, axis, keepdims)
+    return _extremum(primitive.max_, _some("max", as_tensor(x), axis), axis, keepdims)
 
 
 def min(x: ArrayLike, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The least element; nan where there is one. Ties share the gradient. `ShapeError` of nothing."""
-    return _extremum(primitive.min_, x, axis, keepdims)
+    return _extremum(primitive.min_, _some("min", as_tensor(x), axis), axis, keepdims)
+
+
+def _some(name: str, x: Tensor, axis: Axes) -> Tensor:
+    """``x``, checked at run time to have elements along ``axis`` where its sizes are symbolic."""
+    axes = as_axes(name, axis, x.node.type)
+    if builtins.all(known_ge(x.shape[k], 1) or isinstance(x.shape[k], int) for k in axes):
+        return x
+    return wrap(sources.nonempty(x.node, axes=axes, what=name))
 
 
 def _extremum(op: Op, x: ArrayLike, axis: Axes, keepdims: bool) -> Tensor:
@@ -157,6 +166,7 @@ def _first(op: Op, name: str, x: ArrayLike, axis: int | None, keepdims: bool) ->
         out = _first(op, name, reshape(t, -1), 0, keepdims=False)
         return reshape(out, (1,) * t.ndim) if keepdims else out
     k = as_axis(name, axis, t.ndim, t.node.type)
+    t = _some(name, t, k)
     t = Tensor(sources.stop_gradient(t.node)) if t.requires_grad else t
     found = equal(t, _extremum(op, t, k, True))
     if t.dtype.kind == "f":

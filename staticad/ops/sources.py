@@ -14,7 +14,7 @@ from staticad.errors import GraphError, ShapeError
 from staticad.ir import ArrayType, Cell, Check, Example, Node, Op
 from staticad.lowering import Read, Source, View
 from staticad.ops.rules import no_jvp, no_vjp
-from staticad.shapes import Dim, Shape, shape_text
+from staticad.shapes import Dim, Shape, known_ge, shape_text
 
 Array = np.ndarray[Any, Any]
 
@@ -148,6 +148,25 @@ assume_shape = Op(
     jvp=_assume_jvp,
     checks=_assumptions,
     examples=lambda: [Example((_sample(dtype),), {"shape": (2, 3)}) for dtype in ("float32", "float64")],
+)
+
+
+def _sizes_at_least_one(node: Node) -> Sequence[Check]:
+    (x,) = node.args
+    text = f"{node.params['what']} of nothing: a tensor of type {x.type}"
+    return [Check(x.shape[a], ">=", 1, text) for a in node.params["axes"] if not known_ge(x.shape[a], 1)]
+
+
+# What follows has no value for an array without elements along ``axes``; the compiled function looks on entry.
+nonempty = Op(
+    name="nonempty",
+    infer=lambda x, *, axes, what: x,
+    numpy=lambda x, *, axes, what: x,
+    lower=SAME,
+    vjp=lambda node, g: (g,),
+    jvp=lambda node, tangents: tangents[0],
+    checks=_sizes_at_least_one,
+    examples=lambda: [Example((_sample(dtype),), {"axes": (0,), "what": "max"}) for dtype in ("float32", "float64")],
 )
 
 
