@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from staticad.body import Failure
 from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
-from staticad.loops import dump
+from staticad.loops import count_loops, dump
 from staticad.ops import sources
 from staticad.plan import Plan, plan
+from staticad.progress import progress
 from staticad.schedule import schedule
 from staticad.simplify import simplify
 
@@ -86,7 +87,8 @@ def compile_nodes(
     from staticad.runtime.load import load  # imports Numba
 
     clock.lap("import")
-    native = load(text.source, name)
+    with progress(f"staticad: compiling {name}, {count_loops(body.body)} loops"):
+        native = load(text.source, name)
     clock.lap("native")
     return Compiled(graph, layout, text, native, storages(hidden), storages(targets), text.failures, clock.seconds)
 

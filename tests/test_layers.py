@@ -19,7 +19,7 @@ PACKAGE = Path(staticad.__file__).parent
 # import each other, but for those joined by "+", which are one. A part is a module or a subpackage of staticad; "" is
 # staticad/__init__.py.
 LAYERS = """
-    errors names
+    errors names progress
     shapes dtypes nests
     ir
     lowering
