@@ -34,6 +34,8 @@ def evaluate(outputs: Any, values: Mapping[Tensor, ArrayLike] | None = None) -> 
         if not isinstance(t, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise GraphError(f"evaluate: values are given for tensors, not for {t!r}")
         node = sources.unmarked(t.node)
+        if np.ma.is_masked(value):
+            raise DTypeError(f"evaluate: {t!r} takes an array, not a masked one; fill it first, with .filled(value)")
         array = np.asarray(value)
         if array.dtype != t.dtype:
             python_numbers = not hasattr(value, "dtype") and np.can_cast(array.dtype, t.dtype, "same_kind")

@@ -431,3 +431,13 @@ def test_softmax_of_no_rows_and_of_no_columns() -> None:
     f = ad.compile([x], [ad.nn.softmax(x, axis=1), ad.logsumexp(x, axis=1)])
     assert [v.shape for v in f(np.ones((0, 3)))] == [(0, 3), (0,)]
     assert f(np.ones((2, 0)))[1].tolist() == [-np.inf, -np.inf]
+
+
+def test_a_mask_is_not_dropped_silently() -> None:
+    x = ad.input("x", (3,))
+    f = ad.compile([x], x * 2)
+    masked = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    for use in (lambda: f(masked), lambda: ad.evaluate(x, {x: masked}), lambda: ad.constant(masked)):
+        with pytest.raises(ad.DTypeError, match="masked"):
+            use()
+    assert f(np.ma.array([1.0, 2.0, 3.0])).tolist() == [2.0, 4.0, 6.0]

@@ -28,6 +28,8 @@ def is_scalar(x: object) -> TypeGuard[Scalar]:
 
 def constant_array(x: ArrayLike, name: str | None = None) -> Array:
     """The array that a constant is, or `DTypeError`."""
+    if np.ma.is_masked(x):
+        raise DTypeError("a masked array is no constant; fill it first, with .filled(value)")
     found = np.asarray(x)
     if found.dtype.kind == "O":
         raise DTypeError(f"{type(x).__name__} {x!r} is no tensor, number or array of numbers")

@@ -167,6 +167,10 @@ def canonical(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def as_input(function: str, name: str, t: ArrayType, x: Any) -> Array:
     """``x`` as a contiguous array of type ``t``, if that loses nothing. Raises `DTypeError`."""
     weak = not hasattr(x, "dtype")
+    if np.ma.is_masked(x):
+        raise DTypeError(
+            f"{function}: input {name!r} takes {t}, not a masked array; fill it first, with .filled(value)"
+        )
     try:
         found: Array = np.asarray(x)
     except (ValueError, TypeError) as error:
