@@ -13,12 +13,25 @@ import numpy as np
 
 from staticad.expressions import CODE, comment, fill, is_atom, is_literal, literal
 from staticad.ir import Check, Node
-from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Whole, accesses, is_var, statements
+from staticad.loops import (
+    Compute,
+    Coordinates,
+    Item,
+    Loop,
+    Start,
+    Statement,
+    Step,
+    Tile,
+    Whole,
+    accesses,
+    is_var,
+    statements,
+)
 from staticad.lowering import Call, Contract, Guard, Map, Reduce, Source, Uninitialised, Update, View
 from staticad.names import LOOP_VARIABLES, Names
 from staticad.plan import Plan
-from staticad.products import Product, contraction
-from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbols
+from staticad.products import contraction
+from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
 
 #: Steps of innermost loops that LLVM would unroll before it vectorises. Fewer are best unrolled; more it leaves alone.
 UNROLLED = range(9, 129)
@@ -107,6 +120,7 @@ class Body:
         self.names.used |= self.module.names.used
         self.variables: dict[Symbol, str] = {}
         self.extents: dict[Symbol, Dim] = {}
+        self.blocks: dict[Symbol, Loop] = {}
         self.scalars: dict[Node, str] = {}
         self.targets: dict[Node, Coordinates] = {}
         self.accumulators: dict[Node, str] = {}
@@ -151,6 +165,12 @@ class Body:
         inside = Scope(scope, loop)
         self.variables[loop.var] = self.loop_names[scope.depth]
         self.extents[loop.var] = loop.extent
+        if loop.block:
+            end = self.variables[loop.end] = self.names.claim(f"{self.variables[loop.var]}_end")
+            self.blocks[loop.var] = loop
+            inside.lines.append(
+                f"{end} = min({self.variables[loop.var]} + {loop.block}, {self.module.size(loop.extent)})"
+            )
         if loop.extent == 0:
             # Nothing of the body may be written: what is hoisted out of it would read where there is nothing.
             self.targets |= {s.node: s.target for _, s in statements(loop.body) if isinstance(s, Step)}
@@ -170,6 +190,10 @@ class Body:
     def steps(self, loop: Loop) -> str:
         """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""
         size = self.module.size(loop.extent)
+        if loop.block:
+            return f"0, {size}, {loop.block}"
+        if loop.within:
+            return f"{self.variables[loop.within.var]}, {self.variables[loop.within.end]}"
         inner = not any(isinstance(item, Loop) for item in loop.body)
         return f"m.steps({size})" if inner and isinstance(loop.extent, int) and loop.extent in UNROLLED else size
 
@@ -189,6 +213,8 @@ class Body:
             self.start(item, scope)
         elif isinstance(item, Step):
             self.step(item, scope)
+        elif isinstance(item, Tile):
+            self.tile(item, scope)
         else:
             self.whole(item, scope)
 
@@ -208,7 +234,8 @@ class Body:
         b = self.plan.buffers.get(buffer)
         axes = range(len(buffer.shape)) if b is None else b.axes
         name = self.array(buffer)
-        at = ", ".join(self.coordinate(index[axis], scope) for axis in axes)
+        starts = {} if b is None else {axis: symbol(loop.var) for axis, loop in b.blocks.items()}
+        at = ", ".join(self.coordinate(add(index[axis], mul(-1, starts.get(axis, 0))), scope) for axis in axes)
         return f"{name}[{at or '()'}]"
 
     def array(self, buffer: Node) -> str:
@@ -225,6 +252,9 @@ class Body:
 
     def start(self, item: Start, scope: Scope) -> None:
         lower = item.node.op.lower
+        if isinstance(lower, Contract):
+            scope.lines.append(f"m.clear({self.array(item.buffer)})")
+            return
         if isinstance(lower, Update):
             text = self.element(item.node.args[0], item.index, scope)
         else:
@@ -257,40 +287,34 @@ class Body:
 
     def whole(self, item: Whole, scope: Scope) -> None:
         node, lower = item.node, item.node.op.lower
-        out = self.array(item.buffer)
-        if isinstance(lower, Contract):
-            product = contraction(self.storage, node)
-            x, y = (self.array(x) for x in product.arrays)
-            self.product(product, node.params["spec"], x, y, out, scope)
-        else:
-            assert isinstance(lower, Call)
-            arguments = [out, *(self.array(self.storage.buffer(x)) for x in node.args), *lower.params(node.params)]
-            scope.lines.append(f"m.{lower.function}({', '.join(arguments)})")
+        assert isinstance(lower, Call)
+        arrays = [self.array(item.buffer), *(self.array(self.storage.buffer(x)) for x in node.args)]
+        scope.lines.append(f"m.{lower.function}({', '.join([*arrays, *lower.params(node.params)])})")
 
-    def product(self, product: Product, spec: str, x: str, y: str, out: str, scope: Scope) -> None:
+    def tile(self, item: Tile, scope: Scope) -> None:
         """Calls of the product kernel, in loops over the letters that it does not cover."""
-        size = self.module.size
+        product = contraction(self.plan, item, self.blocks)
+        spec: str = item.node.params["spec"]
+        x, y, out = (self.array(array) for array in (*product.arrays, item.buffer))
         loops = {**product.loops, **product.summed}
         names = dict(zip(loops, self.loop_names[scope.depth :], strict=False))
-        values: dict[Symbol, str] = {Symbol(letter, "var"): name for letter, name in names.items()}
+        self.variables |= {Symbol(letter, "var"): name for letter, name in names.items()}
 
-        def offset(d: Dim) -> str:
-            return render(d, lambda s: values[s] if isinstance(s, Symbol) and s in values else self.module.sizes[s])  # pyright: ignore
-
-        def call(starts: Sequence[Dim], extents: Sequence[Dim], more: str) -> str:
-            numbers = [*map(offset, starts), *map(size, [*extents, *(d for group in product.strides for d in group)])]
-            return f"m.contract({x}, {y}, {out}, {', '.join(numbers)}{more})  # {spec}"
+        def call(starts: Sequence[Dim], extents: Sequence[Dim], more: bool) -> str:
+            numbers = [*starts, *extents, *(d for group in product.strides for d in group)]
+            at = ", ".join(self.coordinate(d, scope) for d in numbers)
+            return f"m.contract({x}, {y}, {out}, {at}{', True' if more else ''})  # {spec}"
 
         indent = ""
         for letter, extent in product.loops.items():
-            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            scope.lines.append(f"{indent}for {names[letter]} in range({self.coordinate(extent, scope)}):")
             indent += "    "
-        if product.summed:  # zeros first, by a sum of nothing
-            scope.lines.append(indent + call((0, 0, product.starts[2]), (*product.extents[:3], 0), ""))
+        if product.summed and not item.more:  # zeros first, by a sum of nothing
+            scope.lines.append(indent + call((0, 0, product.starts[2]), (*product.extents[:3], 0), False))
         for letter, extent in product.summed.items():
-            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            scope.lines.append(f"{indent}for {names[letter]} in range({self.coordinate(extent, scope)}):")
             indent += "    "
-        scope.lines.append(indent + call(product.starts, product.extents, ", True" if product.summed else ""))
+        scope.lines.append(indent + call(product.starts, product.extents, item.more or bool(product.summed)))
 
     # elements --------------------------------------------------------------------------------------------------------
 
@@ -306,12 +330,14 @@ class Body:
             b = self.plan.buffers.get(buffer)
             if b is not None and b.place == "scalar":
                 return self.scalars[buffer]
-            text = self.place(buffer, index, scope)
-            return self.share(key, node, index, text, scope, self.array(buffer) + self.suffix(index))
+            home = self.home(node, index, scope)
+            text = self.place(buffer, index, home)
+            return self.share(key, text, scope, home, self.array(buffer) + self.suffix(index))
         if isinstance(node.op.lower, Uninitialised):
             return literal(0, node.dtype)
-        text = self.formula(node, index, scope)
-        return self.share(key, node, index, text, scope, self.hint(node))
+        home = self.home(node, index, scope)  # what the formula needs must be known where it may be moved to
+        text = self.formula(node, index, home)
+        return self.share(key, text, scope, home, self.hint(node))
 
     def hint(self, node: Node) -> str:
         """What to call a value: the user's name, or the operation's; a reshape is called as what it is of."""
@@ -325,11 +351,10 @@ class Body:
         plain = [self.variables[s] for d in found for s in symbols(d) if s in self.variables and is_var(d, s)]
         return "_" + "".join(plain) if plain and len(plain) == len(found) else ""
 
-    def share(self, key: object, node: Node, index: Coordinates, text: str, scope: Scope, hint: str) -> str:
+    def share(self, key: object, text: str, scope: Scope, home: Scope, hint: str) -> str:
         """Give an expression a name where it is used again, is long, or belongs outside of an inner loop."""
         if is_literal(text) or text.isidentifier():
             return text
-        home = self.home(node, index, scope)
         if self.counting or self.counts[key] > 1 or home is not scope or len(text) > LONG:
             text = self.assign(hint, text, home)
             home.known[key] = text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from staticad.runtime.kernels.math import *  # noqa: F403
 from staticad.runtime.kernels.memory import (
     clash,
+    clear,
     flat,
     index,
     slot_b1,
@@ -24,7 +25,7 @@ from staticad.runtime.kernels.products import contract
 from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
 
 __all__ = [
-    "clash", "contract", "flat", "index", "radd", "rmax", "rmin", "rmul",
+    "clash", "clear", "contract", "flat", "index", "radd", "rmax", "rmin", "rmul",
     "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4", "slot_i8",
     "slot_u1", "slot_u2", "slot_u4", "slot_u8", "steps",
 ]  # fmt: skip

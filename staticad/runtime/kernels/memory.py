@@ -100,6 +100,27 @@ def flat(typingctx: Any, x: Any) -> Any:
     return kind(x), codegen
 
 
+def all_zero(x: Any) -> None:
+    """Make every element of a C-contiguous array zero."""
+    x[...] = 0
+
+
+@kernel(all_zero)
+def clear(typingctx: Any, x: Any) -> Any:
+    if not isinstance(x, types.Array) or x.layout != "C":
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        array = make_array(x)(context, builder, args[0])
+        size: ir.Value = array.itemsize
+        for extent in cgutils.unpack_tuple(builder, array.shape, x.ndim):
+            size = builder.mul(size, extent, flags=("nsw",))
+        cgutils.memset(builder, array.data, size, 0)
+        return context.get_dummy_value()
+
+    return types.none(x), codegen
+
+
 def same(n: int) -> int:
     """``n``, whose value the optimiser does not get to know: a loop that takes so many steps becomes a vector loop.
 
