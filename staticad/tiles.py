@@ -73,7 +73,7 @@ def cuts(node: Node) -> list[Cut]:
             elif loops:
                 found.append(Cut(loops, None))
     if node.dtype.kind == "f" and summed and not batch and known_ge(SUM, mul(size, product(node.shape))):
-        row = next((c for c in summed if not isinstance(extent[c], int) or extent[c] > MOST), None)
+        row = next((c for c in summed if not known_ge(MOST, extent[c])), None)
         if row is not None:
             found.append(Cut((), row, 2 * FEWEST, more=True))
     return found
