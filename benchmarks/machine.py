@@ -95,7 +95,7 @@ def best(runs: Sequence[Callable[[], Any]], repeats: int) -> float:
     return found
 
 
-FOOTPRINTS = (24_000, 600_000, 6_000_000, 400_000_000)  # bytes of a core's arrays: L1, L2, L3 and memory of most
+FOOTPRINTS = (24_000, 600_000, 6_000_000, 24_000_000, 400_000_000)  # bytes of arrays: L1, L2, L3 and memory of most
 
 
 def bandwidths(threads: int) -> list[tuple[int, float]]:

@@ -24,6 +24,11 @@ def save(directory: Path, run: Run, only: Sequence[str] = ()) -> None:
     (directory / f"{name}.json").write_text(f'{head},\n "rows": [\n  {rows}\n ]\n}}\n')
 
 
+def clear(directory: Path) -> None:
+    for path in directory.glob("*.json"):
+        path.unlink()
+
+
 def load(directory: Path) -> list[Run]:
     """The runs kept in a directory, few threads first. Those with tuned malloc are not runs of their own: their rows
     join those of the run with as many threads, as further forms of the peers."""

@@ -32,8 +32,9 @@ class Pace:
     limit: float
 
 
+PATIENCE = 15.0  # seconds for a program's building: what compiles quickly is never left out for want of time
 FULL = Pace(rounds=7, batch=0.01, total=0.3, limit=45.0)
-QUICK = Pace(rounds=5, batch=0.003, total=0.05, limit=15.0)
+QUICK = Pace(rounds=5, batch=0.003, total=0.05, limit=PATIENCE)
 
 
 SOON = 8.0  # seconds for a process that is started again
@@ -41,8 +42,9 @@ SOON = 8.0  # seconds for a process that is started again
 
 def within(pace: Pace, left: float, share: float) -> Pace:
     """``pace``, made shorter so that a program's measurement takes no more than ``share`` seconds; ``left`` are those
-    of the whole run, of which building one program may not take more than a third."""
-    return replace(pace, total=min(pace.total, max(share, pace.batch)), limit=max(1.0, min(pace.limit, left / 3)))
+    of the whole run, of which building one program may not take more than a third, but may always take ``PATIENCE``."""
+    limit = max(PATIENCE, min(pace.limit, left / 3))
+    return replace(pace, total=min(pace.total, max(share, pace.batch)), limit=limit)
 
 
 @dataclass(frozen=True)
