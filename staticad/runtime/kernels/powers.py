@@ -1,4 +1,4 @@
-"""pow and cbrt; knows the arithmetic of `traced`, the exponential and the logarithm."""
+"""pow, cbrt and hypot; knows the arithmetic of `traced`, the exponential and the logarithm."""
 
 # pyright: basic, reportReturnType=false
 
@@ -19,6 +19,7 @@ from staticad.runtime.kernels.traced import (
     polynomial,
     real,
     select,
+    sqrt,
     traced,
     two_sum,
 )
@@ -74,9 +75,8 @@ def long_log(x: Value) -> tuple[Value, Value]:
 def exp_of_sum(x: Value, rest: Value) -> Value:
     """``exp(x + rest)`` of a small rest, hardly more than half a unit in the last place off."""
     its = exponential.DOUBLE
-    x = exponential.within(x, its.least, its.most)
-    low = x < its.low
-    magic = select(low, x.of(its.magic + 100), its.magic - 1)
+    x = exponential.bounded(x, its.far)
+    magic = its.magic + 2 * its.bias
     rounded = madd(x, exponential.LOG2E, magic)
     n = rounded - magic
     most, less = madd(n, -its.ln2[0], x), n * its.ln2[1]
@@ -84,7 +84,8 @@ def exp_of_sum(x: Value, rest: Value) -> Value:
     grown = 1 + r
     more = r * r * polynomial(r, EXP_REST)
     rest = madd(rest + ((most - r) - less), grown + more, r - (grown - 1))
-    return (grown + (more + rest)) * real(bits(rounded) << its.mantissa) * select(low, x.of(2.0**-100), 2.0)
+    first, last = exponential.halves(bits(rounded), its)
+    return (grown + (more + rest)) * first * last
 
 
 def plain_pow(x, y):
@@ -122,8 +123,9 @@ def cbrt(x: Value) -> Value:
     its = logarithm.DOUBLE
     a = fabs(double(x))
     m, k = logarithm.split_any(a)
-    rounded = madd(k, 1 / 3, exponential.DOUBLE.magic)
-    third = rounded - exponential.DOUBLE.magic
+    magic = exponential.DOUBLE.magic + exponential.DOUBLE.bias
+    rounded = madd(k, 1 / 3, magic)
+    third = rounded - magic
     left = madd(third, -3.0, k)
     m_left = m * select(left < 0.0, m.of(0.5), select(left > 0.0, m.of(2.0), 1.0))
     turn = select(left < 0.0, m.of(2 ** (1 / 3)), select(left > 0.0, m.of(2 ** (-1 / 3)), 1.0))
@@ -136,3 +138,20 @@ def cbrt(x: Value) -> Value:
     root = madd(off * (1 / 3), y * y, root)
     out = root * real(bits(rounded) << its.mantissa)
     return copysign(narrow(select(a > 0.0, select(a < np.inf, out, a), a), x), x)
+
+
+@traced(np.hypot, operands=2)
+def hypot(x: Value, y: Value) -> Value:
+    """``sqrt(x**2 + y**2)``, its squares kept within the range of exponents; inf of any infinity, beside nan too."""
+    like, x, y = x, fabs(double(x)), fabs(double(y))
+    infinite = x.equals(np.inf) | y.equals(np.inf)
+    if like.double:
+        most = select(x > y, x, y)
+        huge, tiny = most > 2.0**500, most < 2.0**-400
+        scale = select(huge, x.of(2.0**-600), select(tiny, x.of(2.0**600), 1.0))
+        back = select(huge, x.of(2.0**600), select(tiny, x.of(2.0**-600), 1.0))
+        x, y = x * scale, y * scale
+        out = sqrt(madd(x, x, y * y)) * back
+    else:
+        out = sqrt(madd(x, x, y * y))
+    return narrow(select(infinite, np.inf, out), like)
