@@ -21,6 +21,7 @@ from llvmlite import binding
 from numba import njit
 
 import staticad.runtime.kernels.math as m
+from staticad.runtime.kernels import reduce
 from staticad.runtime.kernels.native import compiled
 
 RNG = np.random.default_rng(0)
@@ -238,6 +239,28 @@ def test_a_loop_over_it_is_vectorised(name: str, dtype: Any) -> None:
     native(np.empty(4, dtype), np.ones(4, dtype))
     (text,) = native.inspect_asm().values()
     assert re.search(r"vfn?m(add|sub)\d+p[sd]\s.*%[yz]mm", text)
+
+
+@NATIVE
+@pytest.mark.skipif("avx2" not in CPU, reason="reads x86 assembly")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int32", "int64", "uint8", "bool"])
+@pytest.mark.parametrize("name", ["radd", "rmul", "rmax", "rmin"])
+def test_a_reduction_is_vectorised(name: str, dtype: str) -> None:
+    step = getattr(reduce, name)
+    if dtype == "bool" and name in ("rmax", "rmin"):
+        pytest.skip("any and all are a sum and a product")
+
+    def run(out, x):
+        acc = out[0]
+        for i in range(x.size):
+            acc = step(acc, x[i])
+        out[0] = acc
+
+    native = compiled()(run)
+    native(np.zeros(1, dtype), np.ones(4, dtype))
+    (text,) = native.inspect_asm().values()
+    operation = {"f": r"v(add|mul|max|min)p[sd]", "b": r"(vp(or|and|ternlog|test)|k(or|and))\w*"}
+    assert re.search(operation.get(np.dtype(dtype).kind, r"vp(add|mul|max|min)\w*") + r"\s.*%([yz]mm|k)", text)
 
 
 # Below 0 each is the difference of two terms; where it crosses zero its error is small beside them.

@@ -11,6 +11,7 @@ the range of exponents it is applied in two halves, so that nothing asks whether
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,14 +109,17 @@ def bounded(x: Value, most: float) -> Value:
     return copysign(select(a > most, most, a), x)
 
 
-def reduce(x: Value, bias: float) -> tuple[Value, Value]:
-    """``exp(r) - 1`` and ``n + bias`` in the low bits of an integer, where ``exp(x) = 2**n * exp(r)``."""
+def reduce(x: Value, bias: float, coefficients: Sequence[float] = ()) -> tuple[Value, Value]:
+    """``exp(r) - 1`` and ``n + bias`` in the low bits of an integer, where ``exp(x) = 2**n * exp(r)``.
+
+    With other coefficients than the dtype's own it is as good as they are.
+    """
     its = form(x)
     magic = its.magic + bias
     rounded = madd(x, LOG2E, magic)
     n = rounded - magic
     r = madd(n, -its.ln2[1], madd(n, -its.ln2[0], x))
-    return madd(r * r, polynomial(r, its.exp), r), bits(rounded)
+    return madd(r * r, polynomial(r, coefficients or its.exp), r), bits(rounded)
 
 
 def reduce_half(x: Value) -> tuple[Value, Value]:

@@ -91,12 +91,12 @@ def plain_digamma(x):
     return type(x)(psi(x))
 
 
-def positive(x: Value) -> Value:
-    """``digamma(x)`` for ``x > 0``."""
+def positive(x: Value, rest: Value) -> Value:
+    """``digamma(x + rest)`` for ``x > 0`` and a rest that it would lose."""
     far, low, high = x >= 3.0, x < 1.0, x >= 2.0
     inside = select(far, 1.5, select(low, x + 1, select(high, x - 1, x)))
     # Of x + 1 rounding may take something, which the distance from the root must not lose.
-    lost = select(low, x - (inside - 1), x.of(0.0))
+    lost = select(low, x - (inside - 1), rest)
     near = ((inside - ROOT[0]) + (lost - ROOT[1])) * polynomial(inside - 1.5, NEAR)
     y = select(far, x - 0.5, 2.5)
     inverse = 1 / select(far, y, select(low, x, select(high, inside, 1.0)))
@@ -113,7 +113,9 @@ def digamma(x: Value) -> Value:
     """The derivative of `lgamma`; -inf at 0, inf at -0, nan at the other poles, as SciPy has it."""
     like, x = x, double(x)
     mirrored = x < 0.0
-    out = positive(select(fabs(x) < np.inf, select(mirrored, 1 - x, x), 1.0))
+    other = 1 - x
+    lost = select(mirrored, (1 - other) - x, 0.0)
+    out = positive(select(fabs(x) < np.inf, select(mirrored, other, x), 1.0), lost)
     # pi / tan(pi * x), its period taken off exactly, then its quarters.
     t = x - x.call("rint")
     quarter = fabs(t) > 0.25

@@ -108,7 +108,7 @@ def split_any(x: Value) -> tuple[Value, Value]:
 
 
 def series(f: Value, more: Value | float, coefficients: Sequence[float] = ()) -> Value:
-    """``log(1 + f) + more``, for ``f`` between sqrt(1/2) - 1 and sqrt(2) - 1 if the coefficients are not given."""
+    """``log(1 + f) + more``, for ``f`` between sqrt(1/2) - 1 and sqrt(2) - 1 unless the coefficients reach further."""
     s = f / (2 + f)
     z = s * s
     return f - madd(s, madd(-z, polynomial(z, coefficients or form(f).log), f), -more)

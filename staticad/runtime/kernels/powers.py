@@ -35,6 +35,13 @@ EXP_REST = (
     0.04166666666666667, 0.1666666666666667, 0.5,
 )  # fmt: skip
 """``(exp(r) - 1 - r) / r**2``, to 59 bits."""
+SHORT_LOG = (0.23330574367554863, 0.2855081687739519, 0.4000012187453579, 0.6666666655445456)
+"""As `logarithm.Format.log`."""
+SHORT_EXP = (
+    0.00019890988455544567, 0.0013933647862928863, 0.008333310927615311, 0.041666464944505696, 0.16666666681621095,
+    0.5000000013463886,
+)  # fmt: skip
+"""As `exponential.Format.exp`."""
 THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 INVERSE_CBRT = (0.12473026410836184, -0.6868716763945578, 1.5369546231175093, -1.8451749844556589, 1.8703334336264674)
 """``x**(-1/3)`` between sqrt(1/2) and sqrt(2), to 14 bits."""
@@ -92,21 +99,36 @@ def plain_pow(x, y):
     return x**y
 
 
-@traced(plain_pow, operands=2)
-def pow(x: Value, y: Value) -> Value:  # noqa: A001
-    """``x**y`` of floats, with C's special values; in double precision, in float64 with log(x) in twice that."""
-    like, x, y = x, double(x), double(y)
-    a = fabs(x)
-    if like.double:
-        log, log_rest = long_log(a)
-    else:
-        m, k = logarithm.split(a)[:2]
-        ln2 = logarithm.DOUBLE.ln2
-        log, log_rest = madd(k, ln2[0], logarithm.series(m - 1, k * ln2[1])), x.of(0.0)
-    log = select(a > 0.0, select(a < np.inf, log, a), select(a.equals(0.0), x.of(-np.inf), np.nan))
+def log_or_end(a: Value, log: Value) -> Value:
+    return select(a > 0.0, select(a < np.inf, log, a), select(a.equals(0.0), a.of(-np.inf), np.nan))
+
+
+def power_double(a: Value, y: Value) -> Value:
+    """``a**y`` of doubles, ``a >= 0``, with log(a) in twice the precision."""
+    log, log_rest = long_log(a)
+    log = log_or_end(a, log)
     whole = y * log
     rest = madd(y, log_rest, fma(y, log, -whole))
-    out = exp_of_sum(whole, select(fabs(whole) < 1e3, rest, 0.0))
+    return exp_of_sum(whole, select(fabs(whole) < 1e3, rest, 0.0))
+
+
+def power_single(a: Value, y: Value) -> Value:
+    """``a**y`` of float32 ``a >= 0``, in double precision with polynomials for some 33 bits."""
+    wide = double(a)
+    m, k = logarithm.split(wide)[:2]
+    ln2 = logarithm.DOUBLE.ln2[0] + logarithm.DOUBLE.ln2[1]
+    log = madd(k, ln2, logarithm.series(m - 1, 0.0, SHORT_LOG))
+    whole = exponential.bounded(double(y) * log_or_end(wide, log), 200.0)
+    p, n = exponential.reduce(whole, exponential.DOUBLE.bias, SHORT_EXP)
+    scale = real(n << exponential.DOUBLE.mantissa)
+    return narrow(madd(p, scale, scale), a)
+
+
+@traced(plain_pow, operands=2)
+def pow(x: Value, y: Value) -> Value:  # noqa: A001
+    """``x**y`` of floats, with C's special values."""
+    a = fabs(x)
+    out = power_double(a, y) if x.double else power_single(a, y)
     # Where y is an integer, and odd, a negative x keeps its sign; where y is none, there is no power.
     half = 0.5 * y
     odd = select(half.call("floor").equals(half), x.of(1.0), x)
@@ -114,7 +136,7 @@ def pow(x: Value, y: Value) -> Value:  # noqa: A001
     odd = select(y.call("floor").equals(y), odd, 1.0)
     out = select((x < 0.0) & (integer ^ 1), np.nan, copysign(out, odd))
     one = y.equals(0.0) | x.equals(1.0) | (a.equals(1.0) & fabs(y).equals(np.inf))
-    return narrow(select(one, 1.0, out), like)
+    return select(one, 1.0, out)
 
 
 @traced(np.cbrt)
