@@ -33,8 +33,9 @@ from staticad.plan import Plan
 from staticad.products import contraction
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
 
-#: Steps of innermost loops that LLVM would unroll before it vectorises. Fewer are best unrolled; more it leaves alone.
-UNROLLED = range(9, 129)
+#: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
+#: leaves them alone.
+UNROLLED = frozenset({4, *range(8, 129)})
 #: Expressions longer than this many characters get a name.
 LONG = 80
 
