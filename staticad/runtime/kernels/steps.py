@@ -20,7 +20,7 @@ from numba.core import typed_passes
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
 
-from staticad.runtime.kernels.native import Plain, kernel
+from staticad.runtime.kernels.native import Distinct, kernel
 
 FEW = 16  # steps: of fewer, known ones LLVM makes no vector loop that leaves a remainder
 SIZE = ir.IntType(types.intp.bitwidth)
@@ -91,7 +91,7 @@ class LoopLowering(typed_passes.NativeLowering):
         return LoopLower
 
 
-class Looped(Plain):
-    """`Plain`, for functions with such loops."""
+class Looped(Distinct):
+    """`Distinct`, for functions with such loops."""
 
     lowering = LoopLowering
