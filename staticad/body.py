@@ -24,6 +24,7 @@ from staticad.loops import (
     Tile,
     Whole,
     accesses,
+    elements,
     is_var,
     statements,
 )
@@ -33,8 +34,9 @@ from staticad.plan import Plan
 from staticad.products import contraction
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
 
-#: Steps of innermost loops that LLVM would unroll before it vectorises. Fewer are best unrolled; more it leaves alone.
-UNROLLED = range(9, 129)
+#: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
+#: leaves them alone.
+UNROLLED = frozenset({4, *range(8, 129)})
 #: Expressions longer than this many characters get a name.
 LONG = 80
 
@@ -119,6 +121,7 @@ class Body:
         self.names = Names()
         self.names.used |= self.module.names.used
         self.variables: dict[Symbol, str] = {}
+        self.depends: dict[Symbol, set[Symbol]] = {}  # of a bounded coordinate: the loop variables it is made of
         self.extents: dict[Symbol, Dim] = {}
         self.blocks: dict[Symbol, Loop] = {}
         self.scalars: dict[Node, str] = {}
@@ -348,7 +351,8 @@ class Body:
     def suffix(self, index: Coordinates) -> str:
         """``_ij`` for the element at ``[i, j]``; nothing where a coordinate is more than a loop variable."""
         found = [d for d in index if d != 0]
-        plain = [self.variables[s] for d in found for s in symbols(d) if s in self.variables and is_var(d, s)]
+        loops = self.variables.keys() - self.depends.keys()
+        plain = [self.variables[s] for d in found for s in symbols(d) if s in loops and is_var(d, s)]
         return "_" + "".join(plain) if plain and len(plain) == len(found) else ""
 
     def share(self, key: object, text: str, scope: Scope, home: Scope, hint: str) -> str:
@@ -365,9 +369,7 @@ class Body:
 
         All it needs is known there and nothing changes inside.
         """
-        found: set[Symbol] = set()
-        for d in index:
-            found |= symbols(d)
+        found = self.loop_variables(*index)
         reads: set[Node] | None = None
         while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
             if reads is None:
@@ -410,29 +412,81 @@ class Body:
         return known
 
     def guarded(self, node: Node, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> str:
-        """An element where the guards hold, else the fill value; nothing is read where they do not."""
+        """An element where the guards hold, else the fill value; nothing is read from where they do not."""
+        bounds = [self.bounds(guard) for guard in guards]
         conditions: list[str] = []
-        for guard in guards:
+        for guard, (low, high) in zip(guards, bounds, strict=True):
             value = self.coordinate(guard.value, scope)
-            low = "" if known_ge(guard.value, 0) else "0 <= "
-            high = "" if self.surely_below(guard.value, guard.extent) else f" < {self.module.size(guard.extent)}"
             if low or high:
-                conditions.append(f"{low}{value}{high}")
+                above = f" < {self.module.size(guard.extent)}" if high else ""
+                conditions.append(f"{'0 <= ' if low else ''}{value}{above}")
             if guard.step != 1:
                 conditions.append(f"({value}) % {guard.step} == 0")
         condition = " and ".join(conditions)
+        x, otherwise = node.args[0], literal(node.params["fill"], node.dtype)
         if not conditions:
-            return self.element(node.args[0], index, scope)
-        otherwise = literal(node.params["fill"], node.dtype)
-        inside = Scope(scope, scope.loop, closed=True)
-        text = self.element(node.args[0], index, inside)
-        if not inside.lines:
+            return self.element(x, index, scope)
+        checked = [(guard, bound) for guard, bound in zip(guards, bounds, strict=True) if any(bound) or guard.step != 1]
+        if self.steady([guard for guard, _ in checked], index, scope):
+            moved = {guard.value: self.bounded(guard, *bound, scope) for guard, bound in checked}
+            used = self.loop_variables(*(guard.value for guard, _ in checked))
+            inside = self.hoisted("inside", condition, used, scope)
+            value = self.element(x, tuple(moved.get(d, d) for d in index), scope)
+            if not (value.isidentifier() or is_literal(value)):
+                value = self.assign(self.hint(x), value, scope)
+            return f"{value} if {inside} else {otherwise}"
+        within = Scope(scope, scope.loop, closed=True)
+        text = self.element(x, index, within)
+        if not within.lines:
             return f"{text if is_atom(text) else f'({text})'} if {condition} else {otherwise}"
         name = self.names.claim(node.op.name)
         scope.lines.append(f"if {condition}:")
-        scope.lines += ["    " + line for line in [*inside.lines, f"{name} = {text}"]]
+        scope.lines += ["    " + line for line in [*within.lines, f"{name} = {text}"]]
         scope.lines += ["else:", f"    {name} = {otherwise}"]
         return name
+
+    def bounds(self, guard: Guard) -> tuple[bool, bool]:
+        """Whether the lower and the upper bound of a guard must be looked at."""
+        return not known_ge(guard.value, 0), not self.surely_below(guard.value, guard.extent)
+
+    def steady(self, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> bool:
+        """Whether all guards say the same in every step of the loop around.
+
+        A guarded element is then read unconditionally, at the nearest place there is: what the loop does is plain
+        arithmetic, which vectorises."""
+        if scope.loop is None or scope.closed or any(True for _ in elements(index)):
+            return False
+        return all(
+            guard.step == 1
+            and guard.value in index
+            and known_ge(guard.extent, 1)
+            and scope.loop.var not in self.loop_variables(guard.value)
+            for guard in guards
+        )
+
+    def bounded(self, guard: Guard, low: bool, high: bool, scope: Scope) -> Dim:
+        """The coordinate of a guard, moved into the range where it holds."""
+        text = self.coordinate(guard.value, scope)
+        text = f"max({text}, 0)" if low else text
+        text = f"min({text}, {self.module.size(add(guard.extent, -1))})" if high else text
+        used = self.loop_variables(guard.value)
+        name = self.hoisted("at", text, used, scope)
+        found = Symbol(name, "var")
+        self.variables[found], self.extents[found], self.depends[found] = name, guard.extent, used
+        return symbol(found)
+
+    def hoisted(self, hint: str, text: str, used: set[Symbol], scope: Scope) -> str:
+        """The name of an expression of the loop variables ``used``, computed where all of them are known."""
+        while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in used:
+            scope = scope.parent
+        name = scope.find(("hoisted", text)) or self.assign(hint, text, scope)
+        scope.known["hoisted", text] = name
+        return name
+
+    def loop_variables(self, *index: Dim) -> set[Symbol]:
+        """What coordinates are made of."""
+        found = set[Symbol]().union(*map(symbols, index))
+        return found.union(*(self.depends[s] for s in found if s in self.depends))
 
     def surely_below(self, value: Dim, extent: Dim) -> bool:
         """Whether ``value < extent`` wherever the loops come to, as a polynomial that rises in each variable shows."""

@@ -26,6 +26,7 @@ from numba.np.numpy_support import as_dtype
 from staticad.runtime.call import canonical
 from staticad.runtime.kernels.memory import INTP, contiguous
 from staticad.runtime.kernels.native import Distinct
+from staticad.runtime.kernels.steps import LoopLower
 
 Array = np.ndarray[Any, Any]
 
@@ -63,8 +64,8 @@ def available() -> bool:
     return list((ctypes.c_ssize_t * 2).from_address(fields[SHAPE])) == [3, 5]
 
 
-class GateLower(Lower):
-    """Numba's lowering with a gate in place of its wrapper for Python."""
+class GateLower(LoopLower):
+    """With a gate in place of Numba's wrapper for Python."""
 
     def create_cpython_wrapper(self, release_gil: bool = False) -> None:
         if not available():

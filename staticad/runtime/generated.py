@@ -17,7 +17,8 @@ from numba.np.numpy_support import from_dtype
 
 from staticad.runtime.gate import Gated
 from staticad.runtime.kernels import library as m
-from staticad.runtime.kernels.native import Plain, compiled
+from staticad.runtime.kernels.native import compiled
+from staticad.runtime.kernels.steps import Looped
 
 __all__ = ["b1", "entry", "f4", "f8", "i1", "i2", "i4", "i8", "inner", "m", "u1", "u2", "u4", "u8"]
 
@@ -68,4 +69,4 @@ def entry(signature: str) -> Callable[[Callable[..., Any]], Any]:
 
 def inner(function: Callable[..., Any]) -> Any:
     """Mark a function that only functions of the same generated module call; it is compiled into its callers."""
-    return compiled(Plain, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return compiled(Looped, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)

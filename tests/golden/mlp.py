@@ -23,7 +23,7 @@ def main(work, x, y, W, b, V, c, out):
     contract_1 = m.slot_f4(work, 100352, (32, 4))  # f32[32, 4] = contract
     m.clear(contract_1)
     sum_1 = m.slot_f4(work, 100992, (4,))  # f32[4] = sum
-    for i in range(4):
+    for i in range(m.steps(4)):
         sum_1[i] = f4(0.0)
     sum_2 = f4(0.0)
     contract_2 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
@@ -45,10 +45,10 @@ def main(work, x, y, W, b, V, c, out):
             y_j = y[j]
             select = y_j + 4 if y_j < 0 else y_j
             max_ = f4(-np.inf)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 max_ = m.rmax(max_, contract_3[j - i, k] + c[k])
             sum_3 = f4(0.0)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 exp_jk = m.exp(contract_3[j - i, k] + c[k] - max_)
                 exp[k] = exp_jk
                 sum_3 = m.radd(sum_3, exp_jk)
@@ -58,12 +58,12 @@ def main(work, x, y, W, b, V, c, out):
                 return 4
             sum_2 = m.radd(sum_2, -(contract_3[j - i, at] + c[at] - max_ - log))
             sum_4 = f4(0.0)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 select_jk = negative if i8(k) == select else f4(0.0)
                 select_1[k] = select_jk
                 sum_4 = m.radd(sum_4, -select_jk)
             multiply = sum_4 * (f4(1.0) / sum_3)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 add_jk = select_1[k] + multiply * exp[k]
                 add[j - i, k] = add_jk
                 sum_1[k] = m.radd(sum_1[k], add_jk)
@@ -82,8 +82,8 @@ def main(work, x, y, W, b, V, c, out):
     for i in range(m.steps(32)):
         b[i] = b[i] - f4(0.1) * sum_[i]
     for i in range(32):
-        for j in range(4):
+        for j in range(m.steps(4)):
             V[i, j] = V[i, j] - f4(0.1) * contract_1[i, j]
-    for i in range(4):
+    for i in range(m.steps(4)):
         c[i] = c[i] - f4(0.1) * sum_1[i]
     return 0

@@ -31,49 +31,49 @@ def main(work, x, w0, w1, w2, w3, out):
         m.contract(x, w0, contract, 4 * i, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
         for j in range(i, i_end):
             max_ = -np.inf
-            for k in range(4):
+            for k in range(m.steps(4)):
                 max_ = m.rmax(max_, contract[j - i, k])
             sum_ = 0.0
-            for k in range(4):
+            for k in range(m.steps(4)):
                 exp_jk = m.exp(contract[j - i, k] - max_)
                 exp[k] = exp_jk
                 sum_ = m.radd(sum_, exp_jk)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 divide[j - i, k] = exp[k] / sum_
         m.contract(divide, w1, contract_1, 0, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
         for j in range(i, i_end):
             max_1 = -np.inf
-            for k in range(4):
+            for k in range(m.steps(4)):
                 max_1 = m.rmax(max_1, contract_1[j - i, k])
             sum_1 = 0.0
-            for k in range(4):
+            for k in range(m.steps(4)):
                 exp_jk_1 = m.exp(contract_1[j - i, k] - max_1)
                 exp_1[k] = exp_jk_1
                 sum_1 = m.radd(sum_1, exp_jk_1)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 divide_1[j - i, k] = exp_1[k] / sum_1
         m.contract(divide_1, w2, contract_2, 0, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
         for j in range(i, i_end):
             max_2 = -np.inf
-            for k in range(4):
+            for k in range(m.steps(4)):
                 max_2 = m.rmax(max_2, contract_2[j - i, k])
             sum_2 = 0.0
-            for k in range(4):
+            for k in range(m.steps(4)):
                 exp_jk_2 = m.exp(contract_2[j - i, k] - max_2)
                 exp_2[k] = exp_jk_2
                 sum_2 = m.radd(sum_2, exp_jk_2)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 divide_2[j - i, k] = exp_2[k] / sum_2
         m.contract(divide_2, w3, contract_3, 0, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
         for j in range(i, i_end):
             max_3 = -np.inf
-            for k in range(4):
+            for k in range(m.steps(4)):
                 max_3 = m.rmax(max_3, contract_3[j - i, k])
             sum_3 = 0.0
-            for k in range(4):
+            for k in range(m.steps(4)):
                 exp_jk_3 = m.exp(contract_3[j - i, k] - max_3)
                 exp_3[k] = exp_jk_3
                 sum_3 = m.radd(sum_3, exp_jk_3)
-            for k in range(4):
+            for k in range(m.steps(4)):
                 out[j, k] = exp_3[k] / sum_3
     return 0

@@ -19,10 +19,10 @@ from staticad.runtime.kernels.memory import (
     slot_u2,
     slot_u4,
     slot_u8,
-    steps,
 )
 from staticad.runtime.kernels.products import contract
 from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
+from staticad.runtime.kernels.steps import steps
 
 __all__ = [
     "clash", "clear", "contract", "flat", "index", "radd", "rmax", "rmin", "rmul",

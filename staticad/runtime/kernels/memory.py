@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.ir.instructions import InlineAsm
 from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
@@ -45,6 +46,19 @@ def contiguous(context: Any, builder: ir.IRBuilder, kind: Any, data: ir.Value, s
     return array._getvalue()
 
 
+def distinct(builder: ir.IRBuilder, data: ir.Value) -> ir.Value:
+    """The same address, as one that the optimiser takes for that of memory which nothing else points to (noalias).
+
+    Memory of the workspace is used again, by a buffer that comes after the last use of another. To the optimiser that
+    is a call which frees the one and allocates the other: all that was handed to such a call may be read and written
+    by every later one, so that nothing is moved past it.
+    """
+    kind = ir.FunctionType(data.type, [data.type])
+    new = builder.call(InlineAsm(kind, "", "=r,0,~{memory}", side_effect=True), [data], cconv="ccc noalias")
+    builder.asm(ir.FunctionType(ir.VoidType(), [data.type]), "", "r,~{memory}", [new], side_effect=True)
+    return new
+
+
 def slot(code: str) -> Any:
     """The kernel ``(work, offset, shape) -> array``: C-contiguous, of dtype ``code``, from byte ``offset`` of work."""
     dtype = np.dtype(code)
@@ -64,7 +78,7 @@ def slot(code: str) -> Any:
 
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             base = make_array(work)(context, builder, args[0]).data
-            data = builder.gep(base, [args[1]], inbounds=True)
+            data = distinct(builder, builder.gep(base, [args[1]], inbounds=True))
             values = cgutils.unpack_tuple(builder, args[2], len(sizes))
             shape_ = [context.cast(builder, value, size, types.intp) for value, size in zip(values, sizes, strict=True)]
             return contiguous(context, builder, kind, data, shape_)
@@ -119,22 +133,6 @@ def clear(typingctx: Any, x: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(x), codegen
-
-
-def same(n: int) -> int:
-    """``n``, whose value the optimiser does not get to know: a loop that takes so many steps becomes a vector loop.
-
-    LLVM unrolls loops of a known, moderate number of steps before it looks for vectors, and finds fewer afterwards."""
-    return n
-
-
-@kernel(same)
-def steps(typingctx: Any, n: Any) -> Any:
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        kind = ir.FunctionType(INTP, [INTP])
-        return builder.asm(kind, "", "=r,0", [context.cast(builder, args[0], n, types.intp)], side_effect=False)
-
-    return types.intp(n), codegen
 
 
 PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow with the square of the arrays
