@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from staticad.dtypes import can_require_grad
-from staticad.ir import Node, toposort, toposort_until
+from staticad.ir import Node, loop_key, toposort, toposort_until
 from staticad.ops.rules import accumulate
 from staticad.stable import stable_forms
 
@@ -39,23 +39,31 @@ def pull(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node
             waiting.setdefault(out, []).append(g)
     wanted = set(wrt)
     found: dict[Node, Node] = {}
+    loops = results_of_loops(order)
+    arrived: dict[Node, Node] = {}
     for node in reversed(order):
         terms = waiting.pop(node, None)
-        if terms is None:
+        if terms is not None:
+            g = accumulate(terms)
+            assert g is not None
+            assert g.type == node.type, f"{node.op.name}: cotangent {g.type} for a result {node.type}"
+            arrived[node] = g
+        if node in wanted and node in arrived:
+            found[node] = arrived[node]
+        # Everything that reads a result of a loop comes after its first result.
+        together = loops.get(loop_key(node), [node])
+        nodes = [x for x in together if x in arrived] if node is together[0] else []
+        if not nodes:
             continue
-        g = accumulate(terms)
-        assert g is not None
-        assert g.type == node.type, f"{node.op.name}: cotangent {g.type} for a result {node.type}"
-        if node in wanted:
-            found[node] = g
         if node in forms:
-            waiting.setdefault(forms[node], []).append(g)
-            continue
-        if not any(x in active for x in node.args):
-            continue
-        for x, gx in zip(node.args, node.op.vjp(node, g), strict=True):
-            if gx is not None and x in active:
-                waiting.setdefault(x, []).append(gx)
+            waiting.setdefault(forms[node], []).append(arrived.pop(node))
+        elif any(x in active for x in node.args):
+            gs = [arrived.pop(x) for x in nodes]
+            rule = node.op.together
+            cotangents = node.op.vjp(node, gs[0]) if rule is None else rule.vjp(nodes, gs)
+            for x, gx in zip(node.args, cotangents, strict=True):
+                if gx is not None and x in active:
+                    waiting.setdefault(x, []).append(gx)
     known = dict.fromkeys(order, None)
     for g in found.values():
         for node in toposort_until(g, known):
@@ -71,16 +79,32 @@ def push(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node])
     for x, t in zip(wrt, tangents, strict=True):
         moving[x] = moving[x] + t if x in moving else t
     given = set(moving)
+    loops = results_of_loops(order)
     for node in order:
+        together = loops.get(loop_key(node), [node])
+        if node is not together[0]:
+            continue
         if node in forms:
-            t = moving.get(forms[node])
-        elif node in active and any(x in moving for x in node.args):
-            t = node.op.jvp(node, [moving.get(x) for x in node.args])
+            ts: Sequence[Node | None] = [moving.get(forms[node])]
+        elif any(x in moving for x in node.args):
+            together = [x for x in together if x in active]
+            operands, rule = [moving.get(x) for x in node.args], node.op.together
+            ts = [x.op.jvp(x, operands) for x in together] if rule is None else rule.jvp(together, operands)
         else:
             continue
-        if t is not None:
-            moving[node] = moving[node] + t if node in given else t
+        for x, t in zip(together, ts, strict=True):
+            if t is not None:
+                moving[x] = moving[x] + t if x in given else t
     return [moving.get(out) for out in outputs]
+
+
+def results_of_loops(order: Sequence[Node]) -> dict[object, list[Node]]:
+    """The nodes of ``order`` that are results of the same loop, by their `loop_key`."""
+    found: dict[object, list[Node]] = {}
+    for node in order:
+        if node.op.together is not None:
+            found.setdefault(loop_key(node), []).append(node)
+    return found
 
 
 def vjp_nodes(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node]) -> list[Node]:

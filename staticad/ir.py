@@ -42,6 +42,9 @@ class Op:
     ``lower`` says how it becomes a loop; ``vjp(node, g)`` gives a cotangent (or None) for each operand and
     ``jvp(node, tangents)`` the tangent (or None) of the result, both as nodes. ``examples()`` gives cases for the
     tests. ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered.
+
+    An op with a `Body` computes one of several results of a loop, ``results``: nodes with the same body and operands
+    are one loop, and are differentiated together. Its ``numpy`` also gets ``run(outputs, values)`` and ``size(dim)``.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Op:
     examples: Callable[[], Iterable[Example]] = field(default=lambda: ())
     differentiable: bool = True
     checks: Callable[[Node], Sequence[Check]] = field(default=lambda node: ())
+    together: Together | None = None
 
     def __call__(self, *args: Node, **params: Any) -> Node:
         """A new node. Raises `ShapeError` or `DTypeError` where the operands do not fit."""
@@ -60,6 +64,41 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+
+@dataclass(frozen=True)
+class Together:
+    """Derivatives of several results of one loop at once.
+
+    ``vjp(nodes, cotangents)`` gives a cotangent (or None) for each operand, ``jvp(nodes, tangents)``, given those of
+    the operands, a tangent (or None) for each node."""
+
+    vjp: Callable[[Sequence[Node], Sequence[Node]], Sequence[Node | None]]
+    jvp: Callable[[Sequence[Node], Sequence[Node | None]], Sequence[Node | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One step of a loop: a graph from the inputs ``carries``, ``slices`` and ``consts`` to ``nexts``.
+
+    ``nexts`` are the carries of the next step; ``slices`` stand for element t of operands with a leading axis of
+    ``length``, ``consts`` for what every step reads. With ``reverse``, t runs from the last to the first. Operands of
+    the loop are the first carries, the sliced arrays and the constants, in this order.
+    """
+
+    carries: tuple[Node, ...]
+    slices: tuple[Node, ...]
+    consts: tuple[Node, ...]
+    nexts: tuple[Node, ...]
+    length: Dim
+    reverse: bool = False
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (*self.carries, *self.slices, *self.consts)
+
+    def __str__(self) -> str:
+        return f"body@{id(self):x}"
 
 
 @dataclass(frozen=True)
@@ -287,6 +326,11 @@ def verify(graph: Graph) -> None:
     for x in graph.inputs:
         if x.args:
             raise GraphError(f"an input must be a source, not the result of {x.op.name}")
+
+
+def loop_key(node: Node) -> object:
+    """What the results of one loop have in common; the node itself where it is no result of a loop."""
+    return (node.params["body"], node.args) if node.op.together is not None else node
 
 
 def node_names(nodes: Iterable[Node]) -> dict[Node, str]:

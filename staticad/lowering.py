@@ -119,6 +119,18 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """A result of a loop over the parameter ``body``: its carry number ``carry`` at the end, or the node ``value``.
+
+    The latter of every step, along a new leading axis."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A carry of a loop as its steps see it: memory that holds the present value."""
+
+
+@dataclass(frozen=True)
 class Call:
     """A library function of the runtime, ``m.name(out, *operands, ...)``; breaks fusion.
 
@@ -128,4 +140,4 @@ class Call:
     params: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda params: ()
 
 
-Lowering: TypeAlias = Source | Uninitialised | Map | View | Reduce | Contract | Update | Call
+Lowering: TypeAlias = Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Carried | Call

@@ -8,6 +8,7 @@ from __future__ import annotations
 from staticad.ir import Op
 from staticad.ops import (
     arithmetic,
+    control,
     creation,
     indexing,
     logic,
@@ -19,7 +20,7 @@ from staticad.ops import (
     views,
 )
 
-FAMILIES = (sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing)
+FAMILIES = (sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control)
 
 
 def gather() -> dict[str, Op]:

@@ -1,0 +1,244 @@
+"""Loops whose steps are graphs: their last carries, and what every step leaves; knows no loop trees.
+
+Each result of a loop is a node of its own, so that what nobody reads is not computed. The derivative of a loop is a
+loop: forward beside it, backward over its steps from the last to the first, given what the steps left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from staticad.dtypes import can_require_grad
+from staticad.errors import DTypeError, ShapeError
+from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
+from staticad.lowering import Repeat
+from staticad.ops import sources
+from staticad.ops.creation import fill, full
+from staticad.shapes import Dim
+
+Array = np.ndarray[Any, Any]
+Run = Callable[[Sequence[Node], Mapping[Node, Array]], list[Array]]
+
+
+def _check(types: Sequence[ArrayType], body: Body) -> None:
+    for x, out in zip(body.carries, body.nexts, strict=True):
+        if x.type != out.type:
+            raise ShapeError(f"a loop: a carry of type {x.type} becomes {out.type} in one step")
+    slices = types[len(body.carries) :][: len(body.slices)]
+    given = [*types[: len(body.carries)], *(ArrayType(t.dtype, t.shape[1:]) for t in slices)]
+    given += types[len(given) :]
+    for t, x in zip(given, body.inputs, strict=True):
+        if t != x.type:
+            raise ShapeError(f"a loop: an operand of type {t}, for one of type {x.type} in its body")
+    for t in slices:
+        if t.shape[0] != body.length:
+            raise ShapeError(f"a loop: an operand of type {t} for {body.length} steps")
+
+
+def _final_type(*types: ArrayType, body: Body, carry: int) -> ArrayType:
+    _check(types, body)
+    return body.carries[carry].type
+
+
+def _stack_type(*types: ArrayType, body: Body, value: Node) -> ArrayType:
+    _check(types, body)
+    return ArrayType(value.dtype, (body.length, *value.shape))
+
+
+def _steps(
+    arrays: Sequence[Array], body: Body, run: Run, size: Callable[[Dim], int], value: Node | None
+) -> tuple[list[Array], list[Array]]:
+    """The last carries, and ``value`` in every step."""
+    n, m = len(body.carries), len(body.slices)
+    carry, sliced, consts = list(arrays[:n]), arrays[n : n + m], arrays[n + m :]
+    length = size(body.length)
+    left: list[Array] = [np.empty(0)] * length
+    for t in reversed(range(length)) if body.reverse else range(length):
+        given = dict(zip(body.inputs, [*carry, *(x[t] for x in sliced), *consts], strict=True))
+        found = run([*body.nexts, *([] if value is None else [value])], given)
+        carry = found[:n]
+        left[t] = found[-1] if found else left[t]
+    return carry, left
+
+
+def _final_numpy(*arrays: Array, body: Body, carry: int, run: Run, size: Callable[[Dim], int]) -> Array:
+    return _steps(arrays, body, run, size, None)[0][carry]
+
+
+def _stack_numpy(*arrays: Array, body: Body, value: Node, run: Run, size: Callable[[Dim], int]) -> Array:
+    left = _steps(arrays, body, run, size, value)[1]
+    return np.stack(left) if left else np.empty((0, *map(size, value.shape)), value.dtype)
+
+
+def _asked(node: Node) -> Node:
+    """The node of the body whose value a result is made of."""
+    return node.params["value"] if "value" in node.params else node.params["body"].nexts[node.params["carry"]]
+
+
+def _input(like: ArrayType) -> Node:
+    return sources.input_(name="step", source=object(), type=like)
+
+
+def _without_axis(x: Node) -> ArrayType:
+    return ArrayType(x.dtype, x.shape[1:])
+
+
+def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
+    """One loop from the last step to the first, which carries the cotangents of carries and sums those of constants."""
+    from staticad.autodiff import pull
+    from staticad.residuals import choose_residuals, replace
+
+    body: Body = nodes[0].params["body"]
+    operands = nodes[0].args
+    n, m = len(body.carries), len(body.slices)
+    finals = {x.params["carry"]: g for x, g in zip(nodes, gs, strict=True) if "carry" in x.params}
+    stacked = [(x.params["value"], g) for x, g in zip(nodes, gs, strict=True) if "value" in x.params]
+    moving = [k for k in range(n) if can_require_grad(body.carries[k].dtype)]
+
+    # One step: cotangents of its inputs from those of the carries it gives and of what it leaves.
+    of_carry = {k: _input(body.carries[k].type) for k in moving}
+    of_value = [_input(value.type) for value, _ in stacked]
+    outputs = [*(body.nexts[k] for k in moving), *(value for value, _ in stacked)]
+    wrt = [x for x in body.inputs if can_require_grad(x.dtype)]
+    pulled = dict(zip(wrt, pull(outputs, wrt, [*of_carry.values(), *of_value]), strict=True))
+    sums = [x for x in body.consts if pulled.get(x) is not None]
+    so_far = {x: _input(x.type) for x in sums}
+    nexts = [g if (g := pulled[body.carries[k]]) is not None else fill(body.carries[k], 0) for k in moving]
+    for x in sums:
+        g = pulled[x]
+        assert g is not None
+        nexts.append(so_far[x] + g)
+    values = [pulled.get(x) for x in body.slices]
+
+    # What the forward steps leave for it: their carries, and what would be dear to compute again.
+    wanted = [*nexts, *(g for g in values if g is not None)]
+    kept = choose_residuals([*body.nexts, *(value for value, _ in stacked)], wanted)
+    needed = set(toposort(replace(wanted, {x: x for x in kept}.get)))
+    kept = [*(x for x in body.carries if x in needed), *(x for x in kept if x not in body.carries)]
+    stand_in = {x: _input(x.type) for x in kept}
+    replaced = replace(wanted, stand_in.get)
+    nexts, found = replaced[: len(nexts)], iter(replaced[len(nexts) :])
+
+    backward = Body(
+        carries=(*of_carry.values(), *so_far.values()),
+        slices=(*of_value, *stand_in.values(), *body.slices),
+        consts=body.consts,
+        nexts=tuple(nexts),
+        length=body.length,
+        reverse=not body.reverse,
+    )
+    given = [
+        *(finals.get(k) or fill(body.carries[k], 0) for k in moving),
+        *(fill(x, 0) for x in sums),
+        *(g for _, g in stacked),
+        *(stack(*operands, body=body, value=x) for x in kept),
+        *operands[n:],
+    ]
+    out: list[Node | None] = [None] * len(operands)
+    for at, k in enumerate(moving):
+        out[k] = final(*given, body=backward, carry=at)
+    for k, g in enumerate(values):
+        if g is not None:
+            out[n + k] = stack(*given, body=backward, value=next(found))
+    for at, x in enumerate(sums):
+        out[n + m + body.consts.index(x)] = final(*given, body=backward, carry=len(moving) + at)
+    return out
+
+
+def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence[Node | None]:
+    """One loop that carries tangents beside the carries."""
+    from staticad.autodiff import push
+
+    body: Body = nodes[0].params["body"]
+    operands = nodes[0].args
+    n = len(body.carries)
+    move: dict[Node, Node] = {
+        x: _input(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None
+    }
+    asked = [_asked(node) for node in nodes]
+    while True:
+        pushed = push([*body.nexts, *asked], list(move), list(move.values()))
+        late = [x for x, t in zip(body.carries, pushed, strict=False) if t is not None and x not in move]
+        if not late:
+            break
+        move |= {x: _input(x.type) for x in late}
+    active = [k for k, x in enumerate(body.carries) if x in move]
+    dual = Body(
+        carries=(*body.carries, *(move[body.carries[k]] for k in active)),
+        slices=(*body.slices, *(move[x] for x in body.slices if x in move)),
+        consts=(*body.consts, *(move[x] for x in body.consts if x in move)),
+        nexts=(*body.nexts, *(t if (t := pushed[k]) is not None else fill(body.carries[k], 0) for k in active)),
+        length=body.length,
+        reverse=body.reverse,
+    )
+    moved = dict(zip(body.inputs, zip(operands, tangents, strict=True), strict=True))
+
+    def along(x: Node) -> Node:
+        operand, t = moved[x]
+        return fill(operand, 0) if t is None else t
+
+    given = [
+        *operands[:n],
+        *(along(body.carries[k]) for k in active),
+        *operands[n : n + len(body.slices)],
+        *(along(x) for x in body.slices if x in move),
+        *operands[n + len(body.slices) :],
+        *(along(x) for x in body.consts if x in move),
+    ]
+    out: list[Node | None] = []
+    for node, t in zip(nodes, pushed[n:], strict=True):
+        if "carry" in node.params:
+            k = node.params["carry"]
+            out.append(final(*given, body=dual, carry=n + active.index(k)) if k in active else None)
+        else:
+            out.append(None if t is None else stack(*given, body=dual, value=t))
+    return out
+
+
+TOGETHER = Together(_backward, _forward)
+
+
+def _alone_vjp(node: Node, g: Node) -> Sequence[Node | None]:
+    return _backward([node], [g])
+
+
+def _alone_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+    return _forward([node], tangents)[0]
+
+
+def _example_body(*, reverse: bool = False) -> tuple[tuple[Array, ...], Body]:
+    """h <- h * x_t + c, over five steps."""
+    t = ArrayType(np.dtype("float64"), (3,))
+    h, x, c = (_input(t) for _ in range(3))
+    arrays = np.linspace(0.2, 0.9, 3), np.linspace(-1.2, 1.1, 15).reshape(5, 3), np.array([0.3, -0.4, 0.5])
+    return arrays, Body((h,), (x,), (c,), (h * x + c,), 5, reverse)
+
+
+def _final_examples() -> Iterable[Example]:
+    for reverse in (False, True):
+        arrays, body = _example_body(reverse=reverse)
+        yield Example(arrays, {"body": body, "carry": 0})
+
+
+def _stack_examples() -> Iterable[Example]:
+    for reverse in (False, True):
+        arrays, body = _example_body(reverse=reverse)
+        yield Example(arrays, {"body": body, "value": body.nexts[0]})
+        yield Example(arrays, {"body": body, "value": body.carries[0] * body.slices[0]})
+
+
+# fmt: off
+#: Carry number ``carry`` after the last step.
+final = Op(
+    name="final", infer=_final_type, numpy=_final_numpy, lower=Repeat(), vjp=_alone_vjp, jvp=_alone_jvp,
+    examples=_final_examples, together=TOGETHER,
+)
+#: Node ``value`` of the body in every step, along a new leading axis.
+stack = Op(
+    name="stack", infer=_stack_type, numpy=_stack_numpy, lower=Repeat(), vjp=_alone_vjp, jvp=_alone_jvp,
+    examples=_stack_examples, together=TOGETHER,
+)
+# fmt: on
