@@ -20,10 +20,14 @@ from staticad.runtime.kernels.vectors import BIT, SIZE, Code, host, size
 
 VECTORS = 3  # of a row of a tile
 DEPTH = 512  # of a block, along k
-WIDE = 1 << 21  # bytes of y in a block
-TALL = 1 << 19  # bytes of x in a block
-NEAR = 1 << 20  # bytes of an operand up to which it is used where it stands: copying it costs more than it saves
-STACK = 1 << 15  # bytes of copies up to which they are on the stack
+WIDE = 1 << 22  # bytes of y in a block
+TALL = 1 << 18  # bytes of x in a block
+AHEAD = 12  # rows of y that are fetched before they are read for the first time
+FAR = 1 << 20  # bytes of x above which it is multiplied block by block
+LARGE = 1 << 19  # bytes of y above which it is copied, for its rows to lie close together
+FEW = 4  # tiles below each other up to which this does not pay
+WAY = 1 << 12  # bytes after which addresses fall into the same sets of the nearest cache
+LINE = 64  # bytes
 
 
 def rows() -> int:
@@ -31,12 +35,18 @@ def rows() -> int:
     return 8 if host().registers >= 32 else 4
 
 
-def tile(code: Code, height: int, width: int, end: int) -> ir.Function:
+def main(code: Code, height: int, width: int, end: int) -> bool:
+    """Whether a tile is the one that large products are made of."""
+    return (height, width, end) == (rows(), VECTORS, code.lanes)
+
+
+def tile(code: Code, height: int, width: int, end: int, copies: bool = False) -> ir.Function:
     """``c[i, j] (+)= sum_k a[i am + k ak] b[k bk + j]``, ``height`` rows by ``width`` vectors, the last one of
-    ``end`` lanes, of which ``last`` are there."""
+    ``end`` lanes, of which ``last`` are there; one that ``copies`` leaves the rows of b in ``spare``, packed."""
 
     def write(
-        code: Code, a: Any, am: Any, ak: Any, b: Any, bk: Any, c: Any, cm: Any, k: Any, last: Any, more: Any
+        code: Code, a: Any, am: Any, ak: Any, b: Any, bk: Any, spare: Any, soon: Any, sk: Any, c: Any, cm: Any, k: Any,
+        last: Any, more: Any,
     ) -> None:  # fmt: skip
         lanes, builder = code.lanes, code.builder
         masks = [None] * (width - 1) + [code.mask(last, end) if host().masks else None]
@@ -47,10 +57,16 @@ def tile(code: Code, height: int, width: int, end: int) -> ir.Function:
         to = [code.at(c, code.mul(cm, i)) for i in range(height)]
         for i, v in cells:
             builder.store(code.zeros(sizes[v]), acc[i, v])
-            code.prefetch(code.at(to[i], v * lanes))
+            code.prefetch(code.at(to[i], v * lanes), write=True)
         with code.steps(k, 1) as n:
             row = code.at(b, code.mul(n, bk))
             ys = [code.load(code.at(row, v * lanes), sizes[v], masks[v]) for v in range(width)]
+            if copies:
+                for v, value in enumerate(ys):
+                    code.store(value, code.at(spare, code.mul(n, width * lanes), v * lanes))
+                    code.prefetch(row, code.mul(bk, AHEAD), size(v * lanes))
+            if main(code, height, width, end):
+                code.prefetch(soon, code.mul(n, sk))
             along = code.mul(n, ak)
             for i in range(height):
                 x = builder.load(code.at(from_[i], along))
@@ -64,9 +80,8 @@ def tile(code: Code, height: int, width: int, end: int) -> ir.Function:
             code.store(builder.load(acc[i, v]), code.at(to[i], v * lanes), masks[v])
 
     p = code.pointer
-    return code.define(
-        f"tile_{height}_{width}_{end}", [p, SIZE, SIZE, p, SIZE, p, SIZE, SIZE, SIZE, BIT], write, inline=True
-    )
+    kinds = [p, SIZE, SIZE, p, SIZE, p, p, SIZE, p, SIZE, SIZE, SIZE, BIT]
+    return code.define(f"tile{'_copies' * copies}_{height}_{width}_{end}", kinds, write, inline=True)
 
 
 def scatter(code: Code) -> ir.Function:
@@ -88,40 +103,58 @@ def scatter(code: Code) -> ir.Function:
 
 
 def strip(code: Code, width: int, end: int) -> ir.Function:
-    """``m`` rows by ``width`` vectors: tiles below each other. ``block`` is the way from one tile's a to the next's."""
+    """``m`` rows by ``width`` vectors: tiles below each other. ``block`` is the way from one tile's a to the next's.
+
+    Where it ``fills``, ``m`` is at least `rows`, and the first tile leaves b in ``spare`` for those below it. Row n of
+    the next strip, which is to be fetched, is ``sk`` n elements after ``soon``."""
 
     def write(
-        code: Code, a: Any, am: Any, ak: Any, block: Any, b: Any, bk: Any, packed: Any, c: Any, cm: Any, cn: Any,
-        m: Any, k: Any, last: Any, more: Any,
+        code: Code, a: Any, am: Any, ak: Any, block: Any, b: Any, bk: Any, fills: Any, spare: Any,
+        soon: Any, sk: Any, c: Any, cm: Any, cn: Any, m: Any, k: Any, last: Any, more: Any,
     ) -> None:  # fmt: skip
         builder, tall, wide = code.builder, rows(), width * code.lanes
-        bk = builder.select(packed, size(wide), bk)
         unit = code.test(cn, "==", 1)
         if not host().masks:
             unit = builder.and_(unit, code.test(last, "==", code.lanes))
         place = code.space(tall * wide)
         ld, add = builder.select(unit, cm, size(wide)), builder.and_(unit, more)
 
-        def one(height: int, a: ir.Value, c: ir.Value) -> None:
+        def one(height: int, a: ir.Value, c: ir.Value, soon: ir.Value, sk: ir.Value, copies: bool = False) -> None:
             to = builder.select(unit, c, place)
-            builder.call(tile(code, height, width, end), [a, am, ak, b, bk, to, ld, k, last, add])
+            builder.call(
+                tile(code, height, width, end, copies), [a, am, ak, b, bk, spare, soon, sk, to, ld, k, last, add]
+            )
             with builder.if_then(builder.not_(unit), likely=False):
                 n = code.add(last, (width - 1) * code.lanes)
                 builder.call(scatter(code), [place, ld, c, cm, cn, size(height), n, more])
 
-        blocks = code.div(m, tall)
-        with code.steps(blocks, 1) as i:
-            one(tall, code.at(a, code.mul(i, block)), code.at(c, code.mul(code.mul(i, cm), tall)))
+        blocks, done = code.div(m, tall), size(0)
+        if main(code, tall, width, end):
+            with builder.if_then(fills, likely=False):
+                one(tall, a, c, soon, sk, True)
+            b, bk = builder.select(fills, spare, b), builder.select(fills, size(wide), bk)
+            done = builder.zext(fills, SIZE)
+        with code.steps(blocks, 1, done) as i:
+            near = code.test(i, "<", width + 1)  # tile i has the i-th lines of the rows of the next strip fetched
+            ahead = builder.select(near, builder.gep(soon, [code.mul(i, LINE * 8 // code.bits)]), a)
+            sa = builder.select(near, sk, size(0))
+            one(tall, code.at(a, code.mul(i, block)), code.at(c, code.mul(code.mul(i, cm), tall)), ahead, sa)
         below, done = code.at(a, code.mul(blocks, block)), code.mul(blocks, tall)
         height = tall // 2
         while height:
             start = code.builder.and_(m, size(tall - 2 * height))  # of this tile, within the last rows
             with builder.if_then(code.test(builder.and_(m, size(height)), "!=", 0)):
-                one(height, code.at(below, code.mul(start, am)), code.at(c, code.mul(code.add(done, start), cm)))
+                one(
+                    height,
+                    code.at(below, code.mul(start, am)),
+                    code.at(c, code.mul(code.add(done, start), cm)),
+                    soon,
+                    sk,
+                )
             height //= 2
 
     p = code.pointer
-    kinds = [p, SIZE, SIZE, SIZE, p, SIZE, BIT, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
+    kinds = [p, SIZE, SIZE, SIZE, p, SIZE, BIT, p, p, SIZE, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
     return code.define(f"strip_{width}_{end}", kinds, write)
 
 
@@ -153,19 +186,43 @@ class Strips:
         builder.position_at_end(self.end)
 
 
-def block(code: Code) -> ir.Function:
-    """``c (+)= a b`` for operands in cache; ``b`` packed in strips, or rows ``bk`` apart."""
+def block(code: Code, copies: bool) -> ir.Function:
+    """``c (+)= a b`` for an ``a`` in cache and a ``b`` in rows or, if ``packed``, in the order in which strips read it.
+
+    One that ``copies`` brings b into this order where it ``fills``, strip by strip, in ``spare``: one after the other
+    if they are to be ``kept``, otherwise all in one place."""
 
     def write(
-        code: Code, a: Any, am: Any, ak: Any, step: Any, b: Any, bk: Any, packed: Any, c: Any, cm: Any, cn: Any,
-        m: Any, n: Any, k: Any, more: Any,
+        code: Code, a: Any, am: Any, ak: Any, step: Any, b: Any, bk: Any, bn: Any, packed: Any, fills: Any, spare: Any,
+        kept: Any, c: Any, cm: Any, cn: Any, m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
-        builder = code.builder
-        deep = builder.select(packed, k, size(1))
+        builder, lanes = code.builder, code.lanes
         with Strips(code, n) as (first, width):
-            columns = code.at(b, code.mul(first, deep))
             to = code.at(c, code.mul(first, cn))
-            used = code.smaller(code.sub(code.sub(n, first), code.mul(code.sub(width, 1), code.lanes)), code.lanes)
+            columns = code.at(b, code.mul(first, bn))
+            used = code.smaller(code.sub(code.sub(n, first), code.mul(code.sub(width, 1), lanes)), lanes)
+            apart, there, filled = bk, spare, fills
+            over, soon, sk = code.mul(width, lanes), a, size(0)
+            if copies:
+                there = code.at(spare, code.mul(first, builder.select(kept, k, size(0))))
+                fused = builder.and_(code.test(bn, "==", 1), code.test(m, ">=", rows()))
+                fused = builder.and_(fused, code.test(width, "==", VECTORS))
+                if host().masks:
+                    fused = builder.and_(fused, code.test(used, ">", lanes // 2))
+                else:  # a row of b may end within a vector, and only copies may be read further
+                    fused = builder.and_(fused, code.test(used, "==", lanes))
+                turns, filled = builder.and_(fills, builder.not_(fused)), builder.and_(fills, fused)
+                with builder.if_then(turns):
+                    copy_strip(code, columns, bk, bn, there, first, width, n, k)
+                ready = builder.or_(turns, packed)
+                apart = builder.select(ready, over, bk)
+                soon = builder.select(packed, there, columns)
+                soon = builder.gep(soon, [builder.select(packed, code.mul(over, k), over)])
+                sk = builder.select(packed, over, bk)
+                columns = builder.select(ready, there, columns)
+                last = builder.or_(turns, code.test(code.add(first, over), ">=", n))
+                # Fetching from where there is no memory costs a walk through the page tables each time.
+                soon, sk = builder.select(last, a, soon), builder.select(last, size(0), sk)
             after = builder.append_basic_block("after")
             switch = None
             for w in range(1, VECTORS + 1):
@@ -175,18 +232,18 @@ def block(code: Code) -> ir.Function:
                 else:
                     switch.add_case(size(w), case)
                 builder.position_at_end(case)
-                args = [a, am, ak, step, columns, bk, packed, to, cm, cn, m, k, used, more]
-                with builder.if_else(code.test(used, ">", code.lanes // 2)) as (most, few):
+                args = [a, am, ak, step, columns, apart, filled, there, soon, sk, to, cm, cn, m, k, used, more]
+                with builder.if_else(code.test(used, ">", lanes // 2)) as (most, few):
                     with most:
-                        builder.call(strip(code, w, code.lanes), args)
+                        builder.call(strip(code, w, lanes), args)
                     with few:
-                        builder.call(strip(code, w, code.lanes // 2), args)
+                        builder.call(strip(code, w, lanes // 2), args)
                 builder.branch(after)
             builder.position_at_end(after)
 
     p = code.pointer
-    kinds = [p, SIZE, SIZE, SIZE, p, SIZE, BIT, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
-    return code.define("block", kinds, write, inline=True)
+    kinds = [p, SIZE, SIZE, SIZE, p, SIZE, SIZE, BIT, BIT, p, BIT, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
+    return code.define(f"block{'_copies' * copies}", kinds, write, inline=True)
 
 
 def copy(code: Code, lanes: int) -> ir.Function:
@@ -204,8 +261,12 @@ def copy(code: Code, lanes: int) -> ir.Function:
             # Past the last row it is read again: lanes that no mask lets through may still cost a fault each.
             starts = [code.at(from_, code.mul(code.smaller(size(i), code.sub(count, 1)), across)) for i in range(lanes)]
 
+            far = builder.select(code.test(count, "==", lanes), code.mul(across, lanes), size(0))
+
             def square(n: ir.Value, mask: ir.Value | None) -> None:
                 got = [code.load(code.at(start, n), lanes, mask) for start in starts]
+                for start in starts:
+                    code.prefetch(code.at(start, n), far)
                 for i, column in enumerate(code.transposed(got)):
                     code.store(column, code.at(to, code.mul(code.add(n, i), step)))
 
@@ -233,24 +294,36 @@ def copy(code: Code, lanes: int) -> ir.Function:
     return code.define(f"copy_{lanes}", [p, SIZE, SIZE, p, SIZE, SIZE, SIZE], write)
 
 
-def copy_strips(code: Code, y: Any, yk: Any, yn: Any, to: Any, k: Any, n: Any) -> None:
-    """y in the order in which strips read it; ``to`` has room for `room` elements."""
+def copy_rows(code: Code) -> ir.Function:
+    """``to[i step + j] = from[i across + j along]`` for ``i < count`` and ``j < length``."""
+
+    def write(code: Code, from_: Any, across: Any, along: Any, to: Any, step: Any, count: Any, length: Any) -> None:
+        builder, lanes = code.builder, code.lanes
+        whole = builder.and_(length, size(-lanes))
+        start = builder.select(code.test(along, "==", 1), whole, size(0))
+        with code.steps(count, 1) as i:
+            row, place = code.at(from_, code.mul(i, across)), code.at(to, code.mul(i, step))
+            with code.steps(start, lanes) as j:
+                code.store(code.load(code.at(row, j), lanes), code.at(place, j))
+            with code.steps(length, 1, start) as j:
+                builder.store(builder.load(code.at(row, code.mul(j, along))), code.at(place, j))
+
+    p = code.pointer
+    return code.define("copy_rows", [p, SIZE, SIZE, p, SIZE, SIZE, SIZE], write)
+
+
+def copy_strip(code: Code, y: Any, yk: Any, yn: Any, to: Any, first: Any, width: Any, n: Any, k: Any) -> None:
+    """``width`` vectors of columns of y from ``first`` of ``n`` on, which is at ``y``."""
     lanes = code.lanes
-    with Strips(code, n) as (first, width), code.steps(width, 1) as v:
-        column = code.add(first, code.mul(v, lanes))
-        place = code.at(to, code.mul(first, k), code.mul(v, lanes))
-        count = code.smaller(code.sub(n, column), lanes)
-        from_ = code.at(y, code.mul(column, yn))
-        args = [from_, yn, yk, place, code.mul(width, lanes), count, k]
+    with code.steps(width, 1) as v:
+        place = code.mul(v, lanes)
+        count = code.smaller(code.sub(n, code.add(first, place)), lanes)
+        args = [code.at(y, code.mul(place, yn)), yn, yk, code.at(to, place), code.mul(width, lanes), count, k]
         with code.builder.if_else(code.test(count, "<=", rows())) as (few, many):
             with few:
                 code.builder.call(copy(code, min(rows(), lanes)), args)
             with many:
                 code.builder.call(copy(code, lanes), args)
-
-
-def room(code: Code, k: ir.Value, n: ir.Value) -> ir.Value:
-    return code.mul(code.mul(code.up(n, code.lanes), code.lanes), code.add(k, code.lanes))
 
 
 def even(code: Code, total: ir.Value, limit: int, unit: int) -> ir.Value:
@@ -267,17 +340,24 @@ def blocked(code: Code) -> ir.Function:
         c: Any, cm: Any, cn: Any, m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
         builder, tall, lanes, item = code.builder, rows(), code.lanes, code.bits // 8
-        wide = even(code, n, WIDE // item // DEPTH // lanes * lanes, lanes)
+        strip_of = VECTORS * lanes
+        wide = even(code, n, WIDE // item // DEPTH // strip_of * strip_of, strip_of)
         deep = even(code, k, DEPTH, 1)
         high = even(code, m, TALL // item // DEPTH // tall * tall, tall)
+        kept = code.test(m, ">", high)
 
         byte = ir.IntType(8).as_pointer()  # Python's allocator: there on every platform, and needs no lock of Python
         take = cgutils.get_or_insert_function(builder.module, ir.FunctionType(byte, [SIZE]), "PyMem_RawMalloc")
         give = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [byte]), "PyMem_RawFree")
-        for_x = builder.select(copy_x, code.mul(high, code.add(deep, tall)), size(0))
-        for_y = builder.select(copy_y, room(code, deep, wide), size(0))
-        held = builder.call(take, [code.add(code.mul(code.add(for_x, for_y), item), 64)])
-        aligned = builder.and_(code.add(builder.ptrtoint(held, SIZE), 63), size(-64))
+        # A copy of x keeps its order; an odd number of lines apart, its rows are in different sets of the caches.
+        rowwise = code.test(xm, "!=", 1)
+        length, count = builder.select(rowwise, deep, high), builder.select(rowwise, high, deep)
+        gap = code.mul(builder.or_(code.up(length, LINE // item), size(1)), LINE // item)
+        for_x = builder.select(copy_x, code.mul(gap, count), size(0))
+        columns = builder.select(kept, code.mul(code.up(wide, lanes), lanes), size(strip_of))
+        for_y = builder.select(copy_y, code.mul(columns, code.add(deep, lanes)), size(0))
+        held = builder.call(take, [code.add(code.mul(code.add(for_x, for_y), item), LINE)])
+        aligned = builder.and_(code.add(builder.ptrtoint(held, SIZE), LINE - 1), size(-LINE))
         for_y_copy = builder.inttoptr(aligned, code.pointer)
         for_x_copy = code.at(for_y_copy, for_y)
 
@@ -285,21 +365,22 @@ def blocked(code: Code) -> ir.Function:
             width, depth = code.smaller(code.sub(n, j), wide), code.smaller(code.sub(k, p), deep)
             add = builder.or_(more, code.test(p, ">", 0))
             b = code.at(y, code.mul(p, yk), code.mul(j, yn))
-            with builder.if_then(copy_y):
-                copy_strips(code, b, yk, yn, for_y_copy, depth, width)
-            b = builder.select(copy_y, for_y_copy, b)
             with code.steps(m, high) as i:
                 height = code.smaller(code.sub(m, i), high)
                 a = code.at(x, code.mul(i, xm), code.mul(p, xk))
-                with builder.if_then(copy_x), code.steps(height, tall) as r:
-                    count = code.smaller(code.sub(height, r), tall)
-                    place, from_ = code.at(for_x_copy, code.mul(r, depth)), code.at(a, code.mul(r, xm))
-                    builder.call(copy(code, tall), [from_, xm, xk, place, size(tall), count, depth])
+                with builder.if_then(copy_x):
+                    across, along = builder.select(rowwise, xm, xk), builder.select(rowwise, xk, xm)
+                    count, length = builder.select(rowwise, height, depth), builder.select(rowwise, depth, height)
+                    builder.call(copy_rows(code), [a, across, along, for_x_copy, gap, count, length])
                 a = builder.select(copy_x, for_x_copy, a)
-                am, ak = builder.select(copy_x, size(1), xm), builder.select(copy_x, size(tall), xk)
-                step = code.mul(builder.select(copy_x, depth, xm), tall)
+                am = builder.select(copy_x, builder.select(rowwise, gap, size(1)), xm)
+                ak = builder.select(copy_x, builder.select(rowwise, size(1), gap), xk)
+                step = code.mul(am, tall)
                 to = code.at(c, code.mul(i, cm), code.mul(j, cn))
-                builder.call(block(code), [a, am, ak, step, b, yk, copy_y, to, cm, cn, height, width, depth, add])
+                first = code.test(i, "==", 0)
+                fills, packed = builder.and_(copy_y, first), builder.and_(copy_y, builder.not_(first))
+                args = [a, am, ak, step, b, yk, yn, packed, fills, for_y_copy, kept, to, cm, cn]
+                builder.call(block(code, True), [*args, height, width, depth, add])
         builder.call(give, [held])
 
     p = code.pointer
@@ -308,17 +389,17 @@ def blocked(code: Code) -> ir.Function:
 
 
 def nearby(code: Code) -> ir.Function:
-    """A small product whose y has to be copied: on the stack."""
+    """A product in one block, whose y has to be copied: on the stack, one strip at a time."""
 
     def write(
         code: Code, x: Any, xm: Any, xk: Any, y: Any, yk: Any, yn: Any, c: Any, cm: Any, cn: Any,
         m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
-        place = code.space(STACK * 8 // code.bits)
-        copy_strips(code, y, yk, yn, place, k, n)
+        place = code.space((DEPTH + code.lanes) * VECTORS * code.lanes)
         step = code.mul(xm, rows())
-        yes = ir.Constant(BIT, 1)
-        code.builder.call(block(code), [x, xm, xk, step, place, yk, yes, c, cm, cn, m, n, k, more])
+        yes, no = ir.Constant(BIT, 1), ir.Constant(BIT, 0)
+        args = [x, xm, xk, step, y, yk, yn, no, yes, place, no, c, cm, cn, m, n, k, more]
+        code.builder.call(block(code, True), args)
 
     p = code.pointer
     kinds = [p, SIZE, SIZE, p, SIZE, SIZE, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
@@ -333,29 +414,31 @@ def product(code: Code) -> ir.Function:
         m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
         builder, item = code.builder, code.bits // 8
-        far_x = code.test(code.mul(code.mul(m, k), item), ">", NEAR)
-        far_y = code.test(code.mul(code.mul(n, k), item), ">", NEAR)
-        copy_x = builder.and_(far_x, code.test(n, ">", 2 * VECTORS * code.lanes))
-        copy_y = builder.and_(far_y, code.test(m, ">", 4 * rows()))
+        far_x = code.test(code.mul(code.mul(m, k), item), ">", FAR)
+        cut_x = builder.and_(far_x, code.test(n, ">", 2 * VECTORS * code.lanes))
+        clash = code.test(builder.and_(code.mul(xm, item), size(WAY - 1)), "==", 0)
+        copy_x = builder.and_(cut_x, builder.or_(clash, code.test(xk, "!=", 1)))
+        copy_y = code.test(code.mul(code.mul(n, k), item), ">", LARGE)
+        copy_y = builder.and_(copy_y, code.test(m, ">", FEW * rows()))
         must = code.test(yn, "!=", 1)
-        if not host().masks:  # a row of y may end within a vector, and only copies may be read further
+        if not host().masks:
             must = builder.or_(must, code.test(builder.and_(n, size(code.lanes - 1)), "!=", 0))
         copy_y = builder.or_(copy_y, must)
         some = code.test(code.mul(code.mul(m, n), k), "!=", 0)
         strides = [x, xm, xk, y, yk, yn, c, cm, cn, m, n, k, more]
-        far = builder.or_(far_x, far_y)
-        with builder.if_else(builder.and_(some, builder.or_(far, must))) as (parts, whole):
+        with builder.if_else(builder.and_(some, builder.or_(cut_x, copy_y))) as (parts, whole):
             with parts:
-                fits = code.test(code.mul(room(code, k, n), item), "<=", STACK)
-                with builder.if_else(builder.and_(fits, builder.not_(far))) as (small, large):
+                shallow = code.test(k, "<=", DEPTH)
+                with builder.if_else(builder.and_(shallow, builder.not_(cut_x))) as (small, large):
                     with small:
                         builder.call(nearby(code), strides)
                     with large:
                         builder.call(blocked(code), [copy_x, copy_y, *strides])
             with whole:
-                no = ir.Constant(BIT, 0)
+                no, nowhere = ir.Constant(BIT, 0), ir.Constant(code.pointer, None)
                 step = code.mul(xm, rows())
-                builder.call(block(code), [x, xm, xk, step, y, yk, no, c, cm, cn, m, n, k, more])
+                args = [x, xm, xk, step, y, yk, yn, no, no, nowhere, no, c, cm, cn, m, n, k, more]
+                builder.call(block(code, False), args)
 
     p = code.pointer
     kinds = [p, SIZE, SIZE, p, SIZE, SIZE, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
