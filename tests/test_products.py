@@ -10,7 +10,7 @@ import pytest
 from llvmlite import ir
 from numba import config, njit, types
 
-from staticad.runtime.kernels import gemm, products, shared, vectors
+from staticad.runtime.kernels import gemm, gemv, products, shared, vectors
 from staticad.runtime.kernels.products import contract
 
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 47, 48, 49, 64, 65, 70, 129, 257]
@@ -151,7 +151,7 @@ def test_threads_share_nothing():
 @pytest.mark.parametrize("host", [(32, 16, True), (16, 16, False), (16, 32, False)])
 @pytest.mark.parametrize("element", [types.float32, types.float64])
 def test_registers_of_other_processors(host, element, monkeypatch):
-    for module in (gemm, vectors):
+    for module in (gemm, gemv, products, vectors):
         monkeypatch.setattr(module, "host", lambda: vectors.Host(*host))
     module, symbol = ir.Module(), f"products_{'_'.join(map(str, host))}_{element}"
     products.product_of_floats(module, symbol, element)

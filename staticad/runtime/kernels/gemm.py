@@ -11,11 +11,13 @@ cache; and `product`, which cuts large operands into such blocks, copied in the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
+from staticad.runtime.kernels.packing import copy_rows, copy_strip
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, host, size
 
 VECTORS = 3  # of a row of a tile
@@ -28,6 +30,15 @@ LARGE = 1 << 19  # bytes of y above which it is copied, for its rows to lie clos
 FEW = 4  # tiles below each other up to which this does not pay
 WAY = 1 << 12  # bytes after which addresses fall into the same sets of the nearest cache
 LINE = 64  # bytes
+SMALL = 64  # rows of y that are copied for a product of one vector of columns
+
+
+# fmt: off
+SPLITS = {  # rows that are left below tiles of full height, or with one of these, as heights of tiles
+    4: {1: (1,), 2: (2,), 3: (3,), 5: (3, 2), 6: (3, 3)},
+    8: {1: (1,), 2: (2,), 3: (3,), 4: (4,), 5: (5,), 6: (3, 3), 7: (4, 3), 9: (5, 4), 10: (5, 5)},
+}
+# fmt: on
 
 
 def rows() -> int:
@@ -102,15 +113,41 @@ def scatter(code: Code) -> ir.Function:
     return code.define("scatter", [p, SIZE, p, SIZE, SIZE, SIZE, SIZE, BIT], write)
 
 
+def over_rows(code: Code, m: ir.Value, start: ir.Value, one: Callable[[int, ir.Value], None]) -> None:
+    """``one(height, row)`` for tiles below each other that cover the rows from ``start`` to ``m``."""
+    builder, tall = code.builder, rows()
+    left = code.sub(m, start)
+    rest = builder.and_(left, size(tall - 1))
+    # A tile of a row or two waits for its loads and for its own sums: better to share its rows with the one above.
+    low = builder.and_(code.test(rest, "<=", 2), code.test(rest, ">", 0))
+    low = builder.and_(low, code.test(left, ">", tall))
+    rest = builder.select(low, code.add(rest, tall), rest)
+    (row,) = code.variables(1, SIZE)
+    builder.store(start, row)
+
+    def times(count: ir.Value, height: int) -> None:
+        with code.steps(count, 1):
+            now = builder.load(row)
+            one(height, now)
+            builder.store(code.add(now, height), row)
+
+    times(code.div(code.sub(left, rest), tall), tall)
+    with builder.if_then(code.test(rest, "!=", 0)):
+        for height in sorted({h for heights in SPLITS[tall].values() for h in heights}, reverse=True):
+            counts = sum(heights.count(height) << 2 * n for n, heights in SPLITS[tall].items())
+            count = builder.lshr(size(counts), code.mul(rest, 2))
+            times(builder.and_(count, size(3)), height)
+
+
 def strip(code: Code, width: int, end: int) -> ir.Function:
-    """``m`` rows by ``width`` vectors: tiles below each other. ``block`` is the way from one tile's a to the next's.
+    """``m`` rows by ``width`` vectors: tiles below each other.
 
     Where it ``fills``, ``m`` is at least `rows`, and the first tile leaves b in ``spare`` for those below it. Row n of
     the next strip, which is to be fetched, is ``sk`` n elements after ``soon``."""
 
     def write(
-        code: Code, a: Any, am: Any, ak: Any, block: Any, b: Any, bk: Any, fills: Any, spare: Any,
-        soon: Any, sk: Any, c: Any, cm: Any, cn: Any, m: Any, k: Any, last: Any, more: Any,
+        code: Code, a: Any, am: Any, ak: Any, b: Any, bk: Any, fills: Any, spare: Any, soon: Any, sk: Any,
+        c: Any, cm: Any, cn: Any, m: Any, k: Any, last: Any, more: Any,
     ) -> None:  # fmt: skip
         builder, tall, wide = code.builder, rows(), width * code.lanes
         unit = code.test(cn, "==", 1)
@@ -119,42 +156,31 @@ def strip(code: Code, width: int, end: int) -> ir.Function:
         place = code.space(tall * wide)
         ld, add = builder.select(unit, cm, size(wide)), builder.and_(unit, more)
 
-        def one(height: int, a: ir.Value, c: ir.Value, soon: ir.Value, sk: ir.Value, copies: bool = False) -> None:
-            to = builder.select(unit, c, place)
-            builder.call(
-                tile(code, height, width, end, copies), [a, am, ak, b, bk, spare, soon, sk, to, ld, k, last, add]
-            )
+        def one(height: int, row: ir.Value, copies: bool = False) -> None:
+            ahead, step = soon, sk
+            if main(code, height, width, end):  # the i-th has the i-th lines of the rows of the next strip fetched
+                i = code.div(row, tall)
+                near = code.test(i, "<", width + 1)
+                ahead = builder.select(near, builder.gep(soon, [code.mul(i, LINE * 8 // code.bits)]), a)
+                step = builder.select(near, sk, size(0))
+            from_, there = code.at(a, code.mul(row, am)), code.at(c, code.mul(row, cm))
+            to = builder.select(unit, there, place)
+            args = [from_, am, ak, b, bk, spare, ahead, step, to, ld, k, last, add]
+            builder.call(tile(code, height, width, end, copies), args)
             with builder.if_then(builder.not_(unit), likely=False):
                 n = code.add(last, (width - 1) * code.lanes)
-                builder.call(scatter(code), [place, ld, c, cm, cn, size(height), n, more])
+                builder.call(scatter(code), [place, ld, there, cm, cn, size(height), n, more])
 
-        blocks, done = code.div(m, tall), size(0)
+        start = size(0)
         if main(code, tall, width, end):
             with builder.if_then(fills, likely=False):
-                one(tall, a, c, soon, sk, True)
+                one(tall, start, True)
             b, bk = builder.select(fills, spare, b), builder.select(fills, size(wide), bk)
-            done = builder.zext(fills, SIZE)
-        with code.steps(blocks, 1, done) as i:
-            near = code.test(i, "<", width + 1)  # tile i has the i-th lines of the rows of the next strip fetched
-            ahead = builder.select(near, builder.gep(soon, [code.mul(i, LINE * 8 // code.bits)]), a)
-            sa = builder.select(near, sk, size(0))
-            one(tall, code.at(a, code.mul(i, block)), code.at(c, code.mul(code.mul(i, cm), tall)), ahead, sa)
-        below, done = code.at(a, code.mul(blocks, block)), code.mul(blocks, tall)
-        height = tall // 2
-        while height:
-            start = code.builder.and_(m, size(tall - 2 * height))  # of this tile, within the last rows
-            with builder.if_then(code.test(builder.and_(m, size(height)), "!=", 0)):
-                one(
-                    height,
-                    code.at(below, code.mul(start, am)),
-                    code.at(c, code.mul(code.add(done, start), cm)),
-                    soon,
-                    sk,
-                )
-            height //= 2
+            start = builder.select(fills, size(tall), start)
+        over_rows(code, m, start, one)
 
     p = code.pointer
-    kinds = [p, SIZE, SIZE, SIZE, p, SIZE, BIT, p, p, SIZE, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
+    kinds = [p, SIZE, SIZE, p, SIZE, BIT, p, p, SIZE, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
     return code.define(f"strip_{width}_{end}", kinds, write)
 
 
@@ -193,7 +219,7 @@ def block(code: Code, copies: bool) -> ir.Function:
     if they are to be ``kept``, otherwise all in one place."""
 
     def write(
-        code: Code, a: Any, am: Any, ak: Any, step: Any, b: Any, bk: Any, bn: Any, packed: Any, fills: Any, spare: Any,
+        code: Code, a: Any, am: Any, ak: Any, b: Any, bk: Any, bn: Any, packed: Any, fills: Any, spare: Any,
         kept: Any, c: Any, cm: Any, cn: Any, m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
         builder, lanes = code.builder, code.lanes
@@ -213,7 +239,7 @@ def block(code: Code, copies: bool) -> ir.Function:
                     fused = builder.and_(fused, code.test(used, "==", lanes))
                 turns, filled = builder.and_(fills, builder.not_(fused)), builder.and_(fills, fused)
                 with builder.if_then(turns):
-                    copy_strip(code, columns, bk, bn, there, first, width, n, k)
+                    copy_strip(code, rows(), columns, bk, bn, there, first, width, n, k)
                 ready = builder.or_(turns, packed)
                 apart = builder.select(ready, over, bk)
                 soon = builder.select(packed, there, columns)
@@ -232,7 +258,7 @@ def block(code: Code, copies: bool) -> ir.Function:
                 else:
                     switch.add_case(size(w), case)
                 builder.position_at_end(case)
-                args = [a, am, ak, step, columns, apart, filled, there, soon, sk, to, cm, cn, m, k, used, more]
+                args = [a, am, ak, columns, apart, filled, there, soon, sk, to, cm, cn, m, k, used, more]
                 with builder.if_else(code.test(used, ">", lanes // 2)) as (most, few):
                     with most:
                         builder.call(strip(code, w, lanes), args)
@@ -242,88 +268,51 @@ def block(code: Code, copies: bool) -> ir.Function:
             builder.position_at_end(after)
 
     p = code.pointer
-    kinds = [p, SIZE, SIZE, SIZE, p, SIZE, SIZE, BIT, BIT, p, BIT, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
+    kinds = [p, SIZE, SIZE, p, SIZE, SIZE, BIT, BIT, p, BIT, p, SIZE, SIZE, SIZE, SIZE, SIZE, BIT]
     return code.define(f"block{'_copies' * copies}", kinds, write, inline=True)
 
 
-def copy(code: Code, lanes: int) -> ir.Function:
-    """``to[k step + i] = from[i across + k along]`` for ``i < count <= lanes``; may write ``lanes`` more steps."""
+def narrow(code: Code) -> ir.Function:
+    """``c[i cm + j] (+)= sum_k x[i xm + k xk] y[k yk + j]`` for columns in one vector, with little ado."""
 
-    def write(code: Code, from_: Any, across: Any, along: Any, to: Any, step: Any, count: Any, k: Any) -> None:
-        builder = code.builder
+    def one_vector(end: int) -> Callable[..., None]:
+        def write(
+            code: Code, x: Any, xm: Any, xk: Any, y: Any, yk: Any, c: Any, cm: Any, m: Any, n: Any, k: Any, more: Any
+        ) -> None:  # fmt: skip
+            def one(height: int, row: ir.Value) -> None:
+                from_, to = code.at(x, code.mul(row, xm)), code.at(c, code.mul(row, cm))
+                code.builder.call(tile(code, height, 1, end), [from_, xm, xk, y, yk, y, y, xm, to, cm, k, n, more])
 
-        def by_rows() -> None:
-            mask = code.mask(count, lanes)
-            with code.steps(k, 1) as n:
-                code.store(code.load(code.at(from_, code.mul(n, along)), lanes, mask), code.at(to, code.mul(n, step)))
+            over_rows(code, m, size(0), one)
 
-        def by_squares() -> None:
-            # Past the last row it is read again: lanes that no mask lets through may still cost a fault each.
-            starts = [code.at(from_, code.mul(code.smaller(size(i), code.sub(count, 1)), across)) for i in range(lanes)]
-
-            far = builder.select(code.test(count, "==", lanes), code.mul(across, lanes), size(0))
-
-            def square(n: ir.Value, mask: ir.Value | None) -> None:
-                got = [code.load(code.at(start, n), lanes, mask) for start in starts]
-                for start in starts:
-                    code.prefetch(code.at(start, n), far)
-                for i, column in enumerate(code.transposed(got)):
-                    code.store(column, code.at(to, code.mul(code.add(n, i), step)))
-
-            whole = builder.and_(k, size(-lanes))
-            with code.steps(whole, lanes) as n:
-                square(n, None)
-            with builder.if_then(code.test(whole, "<", k)):
-                square(whole, code.mask(code.sub(k, whole), lanes))
-
-        def by_elements() -> None:
-            with code.steps(k, 1) as n, code.steps(count, 1) as i:
-                value = builder.load(code.at(from_, code.mul(i, across), code.mul(n, along)))
-                builder.store(value, code.at(to, code.mul(n, step), i))
-
-        with builder.if_else(code.test(across, "==", 1)) as (then, other):
-            with then:
-                by_rows()
-            with other, builder.if_else(code.test(along, "==", 1)) as (then, other):
-                with then:
-                    by_squares()
-                with other:
-                    by_elements()
+        return write
 
     p = code.pointer
-    return code.define(f"copy_{lanes}", [p, SIZE, SIZE, p, SIZE, SIZE, SIZE], write)
+    kinds = [p, SIZE, SIZE, p, SIZE, p, SIZE, SIZE, SIZE, SIZE, BIT]
+
+    def write(code: Code, *args: Any) -> None:
+        lanes = code.lanes
+        with code.builder.if_else(code.test(args[8], "<=", lanes // 2)) as (half, full):
+            for part, end in ((half, lanes // 2), (full, lanes)):
+                with part:
+                    code.builder.call(code.define(f"narrow_{end}", kinds, one_vector(end)), args)
+
+    return code.define("narrow", kinds, write, inline=True)
 
 
-def copy_rows(code: Code) -> ir.Function:
-    """``to[i step + j] = from[i across + j along]`` for ``i < count`` and ``j < length``."""
+def narrow_copied(code: Code) -> ir.Function:
+    """`narrow` for a y of any strides with at most `SMALL` rows."""
 
-    def write(code: Code, from_: Any, across: Any, along: Any, to: Any, step: Any, count: Any, length: Any) -> None:
-        builder, lanes = code.builder, code.lanes
-        whole = builder.and_(length, size(-lanes))
-        start = builder.select(code.test(along, "==", 1), whole, size(0))
-        with code.steps(count, 1) as i:
-            row, place = code.at(from_, code.mul(i, across)), code.at(to, code.mul(i, step))
-            with code.steps(start, lanes) as j:
-                code.store(code.load(code.at(row, j), lanes), code.at(place, j))
-            with code.steps(length, 1, start) as j:
-                builder.store(builder.load(code.at(row, code.mul(j, along))), code.at(place, j))
+    def write(
+        code: Code, x: Any, xm: Any, xk: Any, y: Any, yk: Any, yn: Any, c: Any, cm: Any, m: Any, n: Any, k: Any,
+        more: Any,
+    ) -> None:  # fmt: skip
+        place = code.space((SMALL + code.lanes) * code.lanes)
+        copy_strip(code, rows(), y, yk, yn, place, size(0), size(1), n, k)
+        code.builder.call(narrow(code), [x, xm, xk, place, size(code.lanes), c, cm, m, n, k, more])
 
     p = code.pointer
-    return code.define("copy_rows", [p, SIZE, SIZE, p, SIZE, SIZE, SIZE], write)
-
-
-def copy_strip(code: Code, y: Any, yk: Any, yn: Any, to: Any, first: Any, width: Any, n: Any, k: Any) -> None:
-    """``width`` vectors of columns of y from ``first`` of ``n`` on, which is at ``y``."""
-    lanes = code.lanes
-    with code.steps(width, 1) as v:
-        place = code.mul(v, lanes)
-        count = code.smaller(code.sub(n, code.add(first, place)), lanes)
-        args = [code.at(y, code.mul(place, yn)), yn, yk, code.at(to, place), code.mul(width, lanes), count, k]
-        with code.builder.if_else(code.test(count, "<=", rows())) as (few, many):
-            with few:
-                code.builder.call(copy(code, min(rows(), lanes)), args)
-            with many:
-                code.builder.call(copy(code, lanes), args)
+    return code.define("narrow_copied", [p, SIZE, SIZE, p, SIZE, SIZE, p, SIZE, SIZE, SIZE, SIZE, BIT], write)
 
 
 def even(code: Code, total: ir.Value, limit: int, unit: int) -> ir.Value:
@@ -375,11 +364,10 @@ def blocked(code: Code) -> ir.Function:
                 a = builder.select(copy_x, for_x_copy, a)
                 am = builder.select(copy_x, builder.select(rowwise, gap, size(1)), xm)
                 ak = builder.select(copy_x, builder.select(rowwise, size(1), gap), xk)
-                step = code.mul(am, tall)
                 to = code.at(c, code.mul(i, cm), code.mul(j, cn))
                 first = code.test(i, "==", 0)
                 fills, packed = builder.and_(copy_y, first), builder.and_(copy_y, builder.not_(first))
-                args = [a, am, ak, step, b, yk, yn, packed, fills, for_y_copy, kept, to, cm, cn]
+                args = [a, am, ak, b, yk, yn, packed, fills, for_y_copy, kept, to, cm, cn]
                 builder.call(block(code, True), [*args, height, width, depth, add])
         builder.call(give, [held])
 
@@ -396,9 +384,8 @@ def nearby(code: Code) -> ir.Function:
         m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
         place = code.space((DEPTH + code.lanes) * VECTORS * code.lanes)
-        step = code.mul(xm, rows())
         yes, no = ir.Constant(BIT, 1), ir.Constant(BIT, 0)
-        args = [x, xm, xk, step, y, yk, yn, no, yes, place, no, c, cm, cn, m, n, k, more]
+        args = [x, xm, xk, y, yk, yn, no, yes, place, no, c, cm, cn, m, n, k, more]
         code.builder.call(block(code, True), args)
 
     p = code.pointer
@@ -436,8 +423,7 @@ def product(code: Code) -> ir.Function:
                         builder.call(blocked(code), [copy_x, copy_y, *strides])
             with whole:
                 no, nowhere = ir.Constant(BIT, 0), ir.Constant(code.pointer, None)
-                step = code.mul(xm, rows())
-                args = [x, xm, xk, step, y, yk, yn, no, no, nowhere, no, c, cm, cn, m, n, k, more]
+                args = [x, xm, xk, y, yk, yn, no, no, nowhere, no, c, cm, cn, m, n, k, more]
                 builder.call(block(code, False), args)
 
     p = code.pointer
