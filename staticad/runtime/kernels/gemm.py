@@ -68,14 +68,16 @@ def tile(code: Code, height: int, width: int, end: int, copies: bool = False) ->
         to = [code.at(c, code.mul(cm, i)) for i in range(height)]
         for i, v in cells:
             builder.store(code.zeros(sizes[v]), acc[i, v])
-            code.prefetch(code.at(to[i], v * lanes), write=True)
+            if v * host().bytes % LINE == 0:
+                code.prefetch(code.at(to[i], v * lanes), write=True)
         with code.steps(k, 1) as n:
             row = code.at(b, code.mul(n, bk))
             ys = [code.load(code.at(row, v * lanes), sizes[v], masks[v]) for v in range(width)]
             if copies:
                 for v, value in enumerate(ys):
                     code.store(value, code.at(spare, code.mul(n, width * lanes), v * lanes))
-                    code.prefetch(row, code.mul(bk, AHEAD), size(v * lanes))
+                    if v * host().bytes % LINE == 0:
+                        code.prefetch(row, code.mul(bk, AHEAD), size(v * lanes))
             if main(code, height, width, end):
                 code.prefetch(soon, code.mul(n, sk))
             along = code.mul(n, ak)
