@@ -52,6 +52,7 @@ from staticad.errors import (
 )
 from staticad.evaluate import evaluate
 from staticad.function import Function, compile
+from staticad.functions.control import scan
 from staticad.functions.elementwise import (
     abs,
     acos,
@@ -349,6 +350,7 @@ __all__ = [
     "result_type",
     "roll",
     "round",
+    "scan",
     "sigmoid",
     "sign",
     "signbit",

@@ -14,6 +14,7 @@ import numpy as np
 from staticad.expressions import CODE, comment, fill, is_atom, is_literal, literal
 from staticad.ir import Check, Node
 from staticad.loops import (
+    Carry,
     Compute,
     Coordinates,
     Item,
@@ -28,7 +29,7 @@ from staticad.loops import (
     is_var,
     statements,
 )
-from staticad.lowering import Call, Contract, Guard, Map, Reduce, Source, Uninitialised, Update, View
+from staticad.lowering import Call, Carried, Contract, Guard, Map, Reduce, Source, Uninitialised, Update, View
 from staticad.names import LOOP_VARIABLES, Names
 from staticad.plan import Plan
 from staticad.products import contraction
@@ -179,6 +180,7 @@ class Body:
             self.targets |= {s.node: s.target for _, s in statements(loop.body) if isinstance(s, Step)}
         else:
             self.items_into(loop.body, inside)
+            self.carry_on(loop.after, inside)
         if inside.lines:
             scope.lines.append(f"for {self.variables[loop.var]} in range({self.steps(loop)}):")
             scope.lines += ["    " + line for line in inside.lines]
@@ -189,6 +191,17 @@ class Body:
                 target = self.targets[node]
                 scope.known[(node, target)] = self.accumulators[node]
                 self.keep(node, self.storage.root[node], target, self.accumulators[node], scope)
+
+    def carry_on(self, carries: Sequence[Carry], scope: Scope) -> None:
+        """Give all carries their next values, which may be what others were."""
+        scalars = [item for item in carries if self.plan.buffers[item.buffer].place == "scalar"]
+        texts = [self.element(item.node, (), scope) for item in scalars]
+        changing = {self.scalars[item.buffer] for item in scalars}
+        texts = [self.assign("next", text, scope) if text in changing else text for text in texts]
+        for item in carries:
+            if item not in scalars:
+                scope.lines.append(f"m.copy({self.array(item.buffer)}, {self.array(self.storage.buffer(item.node))})")
+        scope.lines += [f"{self.scalars[item.buffer]} = {text}" for item, text in zip(scalars, texts, strict=True)]
 
     def steps(self, loop: Loop) -> str:
         """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""
@@ -203,10 +216,12 @@ class Body:
     def statement(self, item: Statement, scope: Scope) -> None:
         if isinstance(item, Compute):
             if item.source is not None:
-                text = self.element(item.node.args[0], item.source, scope)
+                text = self.element(item.operand, item.source, scope)
             else:
                 text = self.formula(item.node, item.index, scope)
-            if not (text.isidentifier() or is_literal(text)) and self.reads_of(item.node, item.index) > 0:
+            if isinstance(item.node.op.lower, Carried) and self.plan.buffers[item.buffer].place == "scalar":
+                text = self.assign(self.hint(item.node), text, scope)
+            elif not (text.isidentifier() or is_literal(text)) and self.reads_of(item.node, item.index) > 0:
                 hint = self.hint(item.node)
                 in_array = self.plan.buffers[item.buffer].place != "scalar"
                 text = self.assign(hint + self.suffix(item.index) if in_array else hint, text, scope)
@@ -218,6 +233,8 @@ class Body:
             self.step(item, scope)
         elif isinstance(item, Tile):
             self.tile(item, scope)
+        elif isinstance(item, Carry):
+            raise AssertionError("carries go on together")
         else:
             self.whole(item, scope)
 
@@ -373,7 +390,11 @@ class Body:
         reads: set[Node] | None = None
         while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
             if reads is None:
-                reads = {n for n, _ in self.storage.element_reads(node, index)}
+                places = self.storage.element_reads(node, index)
+                reads = {n for n, _ in places}
+                found |= {v for _, at in places for d in at or () for v in symbols(d)}
+                if scope.loop.var in found:  # a view of a slice that a step of the loop reads
+                    break
             if not reads.isdisjoint(scope.loop.writes):
                 break
             scope = scope.parent

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from staticad.ir import Node
-from staticad.lowering import At, Guard, Index, Map, View
+from staticad.lowering import At, Guard, Index, Map, Steps, View
 from staticad.shapes import Dim, Element, Expr, Symbol, substitute, symbol, symbols
 
 Coordinates: TypeAlias = tuple[Dim, ...]
@@ -22,6 +22,9 @@ class Loop:
 
     With ``block``, it goes over its range in blocks of so many steps: ``var`` is the first of a block, and stands for
     all of it in the coordinates of what is inside. A loop ``within`` a block loop goes over the steps of one block.
+
+    With ``steps``, its steps follow each other: ``after`` each, carries get their next values. ``inside`` are buffers
+    of values that last for a step.
     """
 
     var: Symbol
@@ -33,6 +36,9 @@ class Loop:
     weight: int = 0
     block: int = 0
     within: Loop | None = None
+    steps: Steps | None = None
+    after: list[Carry] = field(default_factory=list["Carry"])
+    inside: set[Node] = field(default_factory=set[Node])
 
     def fixes(self, d: object, path: Sequence[Loop]) -> bool:
         """Whether coordinate ``d`` of something inside ``path`` is this loop's variable, or in this loop's block."""
@@ -48,13 +54,20 @@ class Loop:
 class Compute:
     """The element of ``node`` at ``index`` is computed by its lowering and becomes known there.
 
-    ``source``: the loops run over the operand's index instead, and element ``source`` of operand 0 goes to ``index``.
+    ``source``: the loops run over the operand's index instead, and element ``source`` of operand 0, or of ``origin``,
+    goes to ``index``.
     """
 
     node: Node
     buffer: Node
     index: Coordinates
     source: Coordinates | None = None
+    origin: Node | None = None
+
+    @property
+    def operand(self) -> Node:
+        """What ``source`` is the index of."""
+        return self.node.args[0] if self.origin is None else self.origin
 
 
 @dataclass(eq=False)
@@ -79,6 +92,14 @@ class Step:
     target: Coordinates
     source: Coordinates
     scalar: bool
+
+
+@dataclass(eq=False)
+class Carry:
+    """The carry ``buffer`` gets the value of ``node`` for the next step."""
+
+    node: Node
+    buffer: Node
 
 
 @dataclass(eq=False)
@@ -111,7 +132,7 @@ def covered(letter: str) -> Symbol:
     return Symbol(f"all_{letter}", "var")
 
 
-Statement: TypeAlias = Compute | Start | Step | Whole | Tile
+Statement: TypeAlias = Compute | Start | Step | Whole | Tile | Carry
 Item: TypeAlias = Loop | Statement
 
 
@@ -176,7 +197,7 @@ def statements(items: Sequence[Item]) -> Iterator[tuple[tuple[Loop, ...], Statem
     """Every statement below ``items`` in order, with the loops around it."""
     for item in items:
         if isinstance(item, Loop):
-            for path, statement in statements(item.body):
+            for path, statement in statements([*item.body, *item.after]):
                 yield (item, *path), statement
         else:
             yield (), item
@@ -195,12 +216,14 @@ def dump(items: Sequence[Item], name: Callable[[Node], str], indent: str = "") -
             steps = f"block({item.within.var})" if item.within else f"range({item.extent})"
             steps = f"range(0, {item.extent}, {item.block})" if item.block else steps
             lines.append(f"{indent}for {item.var} in {steps}:{after}")
-            lines.append(dump(item.body, name, indent + "    "))
+            lines.append(dump([*item.body, *item.after], name, indent + "    "))
         elif isinstance(item, Step):
             lines.append(f"{indent}{name(item.node)}[{_join(item.target)}] <- [{_join(item.source)}]")
         elif isinstance(item, Tile):
             verb = "+=" if item.more else "="
             lines.append(f"{indent}{name(item.node)}[{_join(item.target)}] {verb} {item.node.op.name}(...)")
+        elif isinstance(item, Carry):
+            lines.append(f"{indent}{name(item.buffer)} <- {name(item.node)}")
         elif isinstance(item, Whole):
             lines.append(f"{indent}{name(item.node)} = {item.node.op.name}(...)")
         else:

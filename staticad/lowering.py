@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from staticad.ir import Node
-from staticad.shapes import Dim
+from staticad.shapes import Dim, Symbol
 
 Index: TypeAlias = tuple["Dim | At", ...]
 
@@ -123,6 +123,18 @@ class Repeat:
     """A result of a loop over the parameter ``body``: its carry number ``carry`` at the end, or the node ``value``.
 
     The latter of every step, along a new leading axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """A `staticad.ir.Body` in terms of nodes outside of it: ``carries`` are `Carried`, slices are views at ``var``."""
+
+    var: Symbol
+    length: Dim
+    reverse: bool
+    carries: tuple[Node, ...]
+    inits: tuple[Node, ...]
+    nexts: tuple[Node, ...]
 
 
 @dataclass(frozen=True)

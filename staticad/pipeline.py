@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from staticad.bodies import inline
 from staticad.body import Failure
 from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
@@ -54,7 +55,7 @@ def compile_nodes(
     clock = Clock()
     raw = Graph(tuple(inputs), (*outputs, *updates.values()))
     checks = list(dict.fromkeys(check for node in raw.nodes for check in node.op.checks(node)))
-    graph = simplify(raw)
+    graph = inline(simplify(raw))
     clock.lap("simplify")
     targets = list(updates)
     results = distinct(graph.outputs)

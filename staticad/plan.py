@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staticad.ir import Node
-from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Tile, elements, statements
+from staticad.loops import Carry, Compute, Coordinates, Item, Loop, Start, Statement, Step, Tile, elements, statements
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
 from staticad.shapes import Dim, Shape, add, floordiv, is_static, known_ge, maximum, mul, product
@@ -106,7 +106,7 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     copied = [x for x, source in updates.items() if not in_place(uses[x], uses.get(source, []), checked)]
     steps = [0]
     for item in schedule.body:
-        steps.append(steps[-1] + (len(item.body) if isinstance(item, Loop) else 1))
+        steps.append(steps[-1] + (len(item.body) + len(item.after) if isinstance(item, Loop) else 1))
     buffers: dict[Node, Buffer] = {}
     for node, found in uses.items():
         if node not in schedule.storage.root:
@@ -177,14 +177,14 @@ def item_weight(item: Item) -> int:
 
 def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Node, Use]]:
     """Every use of a buffer below a top-level item."""
-    place = {id(child): k for k, child in enumerate(item.body)} if isinstance(item, Loop) else {}
+    place = {id(child): k for k, child in enumerate([*item.body, *item.after])} if isinstance(item, Loop) else {}
     for order, (path, statement) in enumerate(statements([item])):
         reads: Reads = []
         written: tuple[tuple[Loop, ...], Coordinates | None] = (path, None)
         if isinstance(statement, Compute):
             written = (path, statement.index)
             if statement.source is not None:
-                reads = storage.element_reads(statement.node.args[0], statement.source)
+                reads = storage.element_reads(statement.operand, statement.source)
             else:
                 reads = storage.operand_reads(statement.node, statement.index)
         elif isinstance(statement, Start):
@@ -199,6 +199,10 @@ def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Nod
             reads = step_reads(storage, statement)
         elif isinstance(statement, Tile):
             written, reads = (path, statement.target), statement.sources
+        elif isinstance(statement, Carry):
+            reads = [(storage.buffer(statement.node), None)] if statement.node.shape else []
+            reads = reads or storage.element_reads(statement.node, ())
+            written = (path, None if statement.node.shape else ())
         else:
             reads = [(storage.buffer(x), None) for x in statement.node.args]
         run_time, address = checks_indices(storage, statement), isinstance(statement, Tile)
@@ -213,7 +217,7 @@ def checks_indices(storage: Storage, statement: Statement) -> bool:
     stack: list[tuple[Node, Coordinates]] = []
     if isinstance(statement, Compute):
         source = statement.source
-        stack = [(statement.node.args[0], source)] if source is not None else []
+        stack = [(statement.operand, source)] if source is not None else []
         if source is None:
             return storage.indexes_at_run_time(statement.node, statement.index, inside=True)
     elif isinstance(statement, Step):
@@ -247,6 +251,9 @@ def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[tuple[int, ...], dict[in
     if any(u.index is None for u in uses):
         return tuple(axes), blocks, passing
     for depth, loop in enumerate(common_prefix([u.path for u in uses])):
+        if node in loop.inside:
+            passing = passing or depth == 0
+            continue
         fixed = [axis for axis in axes if all(u.index and loop.fixes(u.index[axis], u.path) for u in uses)]
         if not fixed:
             break

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from staticad.ir import Graph, Node
+from staticad.ir import Graph, Node, toposort_until
 from staticad.loops import (
+    Carry,
     Compute,
     Coordinates,
     Item,
@@ -26,11 +27,12 @@ from staticad.loops import (
     divides,
     is_var,
     resolve,
+    statements,
     substitute_all,
 )
-from staticad.lowering import Contract, Map, Reduce, Uninitialised, Update, View
-from staticad.shapes import Dim, Symbol, symbol, symbols
-from staticad.store import Reads, Storage, choose_storage, fresh_vars
+from staticad.lowering import Contract, Map, Reduce, Repeat, Steps, Uninitialised, Update, View
+from staticad.shapes import Dim, Symbol, add, mul, symbol, symbols
+from staticad.store import Reads, Storage, choose_storage, extend, fresh_vars
 from staticad.tiles import Cut, cuts, extents, indices
 
 #: Nodes that one outermost loop may hold: keeps bodies within what registers and compile time bear.
@@ -93,17 +95,17 @@ def rename_items(items: Sequence[Item], values: Mapping[Symbol, Dim]) -> None:
 def schedule(graph: Graph) -> Schedule:
     """The loop tree of ``graph``, whose outputs are distinct nodes that are no sources."""
     storage = choose_storage(graph)
-    builder = Builder(storage)
+    builder = Builder(storage, set(graph.nodes))
     body: list[Item] = []
-    for node in storage.stored:
-        nests = builder.nests(node)
-        if isinstance(node.op.lower, Contract):
-            nests = chosen(body, [builder.part(node, cut) for cut in cuts(node)]) or nests
-        if len(nests) == 2:
-            place_pair(body, nests[0], nests[1])
-        else:
-            place(body, nests[0])
+    builder.fill(body, list(storage.stored))
     return Schedule(graph, [merged(item) for item in body], storage)
+
+
+def newly(out: Node, known: dict[Node, None]) -> list[Node]:
+    """The nodes below ``out`` that were not known, operands first; they are from now on."""
+    found = toposort_until(out, known)
+    known.update(dict.fromkeys(found))
+    return found
 
 
 def chosen(body: list[Item], parts: list[list[Nest]]) -> list[Nest] | None:
@@ -120,6 +122,8 @@ def merged(item: Item) -> Item:
     if not isinstance(item, Loop):
         return item
     item.body = [merged(inside) for inside in item.body]
+    if item.steps is not None:
+        return item
     (only, *rest) = item.body
     if rest or not isinstance(only, Tile) or item.reduces or item.var not in only.letters.values():
         return item
@@ -130,11 +134,87 @@ def merged(item: Item) -> Item:
 
 
 class Builder:
-    """Makes nests; numbers the loop variables."""
+    """Makes nests; numbers the loop variables. ``seen`` are the nodes whose storage is decided."""
 
-    def __init__(self, storage: Storage):
+    def __init__(self, storage: Storage, seen: set[Node]):
         self.storage = storage
+        self.seen = seen
         self.count = 0
+
+    def fill(self, body: list[Item], nodes: Sequence[Node]) -> None:
+        """Put what computes stored ``nodes``, operands first, at the end of ``body``."""
+        loops: dict[Steps, list[Node]] = {}
+        for node in nodes:
+            if isinstance(node.op.lower, Repeat):
+                loops.setdefault(node.params["body"], []).append(node)
+        for node in nodes:
+            lower = node.op.lower
+            if isinstance(lower, Repeat):
+                if results := loops.pop(node.params["body"], None):
+                    self.repeat(body, results)
+                continue
+            nests = self.nests(node)
+            if isinstance(lower, Contract):
+                nests = chosen(body, [self.part(node, cut) for cut in cuts(node)]) or nests
+            if len(nests) == 2:
+                place_pair(body, nests[0], nests[1])
+            else:
+                place(body, nests[0])
+
+    def repeat(self, body: list[Item], results: Sequence[Node]) -> None:
+        """A loop whose steps follow each other: first carries before it, last ones after it, its body inside."""
+        steps: Steps = results[0].params["body"]
+        storage = self.storage
+        values = {x: x.params["value"] for x in results if "value" in x.params}
+        wanted = [*steps.nexts, *values.values()]
+        known = dict.fromkeys(self.seen)
+        nodes = [x for out in wanted for x in newly(out, known)]
+        self.seen |= set(nodes)
+        for carry in steps.carries:
+            storage.root[carry] = carry
+        nodes = self.invariant(body, steps, nodes)
+        stored = extend(storage, nodes, wanted)
+        for carry, init in zip(steps.carries, steps.inits, strict=True):
+            place(body, self.copied(carry, carry, init))
+        loop = Loop(steps.var, steps.length, steps=steps)
+        self.fill(loop.body, stored)
+        for node, value in values.items():
+            t = symbol(steps.var)
+            at = add(add(steps.length, -1), mul(-1, t)) if steps.reverse else t
+            place(loop.body, self.copied(node, storage.root[node], value, (at,)))
+        for carry, out in zip(steps.carries, steps.nexts, strict=True):
+            if storage.root[out] is not carry:
+                loop.after.append(Carry(out, carry))
+        loop.inside = {storage.root[x] for x in stored} - set(steps.carries) - set(values)
+        for _, statement in statements([loop]):
+            loop.writes.setdefault(statement.buffer, []).append(())
+        for x in [x for node in stored for x in node.args]:
+            loop.reads |= {buffer for buffer, _ in storage.element_reads(x, tuple(fresh_vars(len(x.shape))))}
+        loop.weight = len(stored)
+        body.append(loop)
+        for node in results:
+            if node not in values:
+                carry = steps.carries[node.params["carry"]]
+                place(body, self.copied(node, storage.root[node], carry))
+
+    def invariant(self, body: list[Item], steps: Steps, nodes: Sequence[Node]) -> list[Node]:
+        """Compute before a loop what no step changes, if it is more than a view; returns the rest of ``nodes``."""
+        changing: set[Node] = set(steps.carries)
+        for node in nodes:
+            if node.params.get("var") == steps.var or any(x in changing for x in node.args):
+                changing.add(node)
+        still = [x for x in nodes if x not in changing]
+        read = {x for node in nodes if node in changing for x in node.args if x not in changing}
+        dear = [x for x in still if x in read and isinstance(x.op.lower, Map) and x.args]
+        self.fill(body, extend(self.storage, still, dear))
+        return [x for x in nodes if x in changing]
+
+    def copied(self, node: Node, root: Node, origin: Node, prefix: Coordinates = ()) -> Nest:
+        """What makes elements of ``node``, at ``prefix`` and their index, those of another node."""
+        chain, source = self.loops(origin.shape)
+        index = (*prefix, *source)
+        reads = self.storage.element_reads(origin, source)
+        return Nest(chain, Compute(node, root, index, source, origin), reads, [(root, index)], weight=len(reads) + 1)
 
     def loops(self, shape: Sequence[Dim], keep: Sequence[int] = ()) -> tuple[list[Loop], Coordinates]:
         """A loop for each axis but those of size 1 (unless in ``keep``), and the index they make."""
@@ -381,6 +461,7 @@ def find(body: list[Item], nest: Nest, loop: Loop, ignore: Node | None = None) -
 def fits(into: Loop, nest: Nest, loop: Loop) -> bool:
     """Whether two loops take the same steps, and one may hold what both do."""
     same = into.extent == loop.extent and into.within is loop.within and not (into.within and loop.block)
+    same = same and into.steps is None
     return same and into.weight + nest.weight <= LOOP_WEIGHT
 
 
@@ -415,6 +496,8 @@ def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
         late, early = body[at], body[before]
         assert isinstance(late, Loop)
         if not isinstance(early, Loop) or nest.roots.isdisjoint(early.writes):
+            continue
+        if early.steps is not None or late.steps is not None:
             continue
         if early.extent != loop.extent or early.within is not late.within or early.block != late.block:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -9,7 +10,7 @@ from typing import TypeAlias
 from staticad.errors import CompileError
 from staticad.ir import Graph, Node
 from staticad.loops import Access, Coordinates, accesses, divides, elements
-from staticad.lowering import Contract, Lowering, Map, Source, Uninitialised, Update, View
+from staticad.lowering import Carried, Contract, Lowering, Map, Repeat, Source, Uninitialised, Update, View
 from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
 
 #: Flops up to which a value read in several places is computed in each of them instead of being stored. A load and a
@@ -137,20 +138,29 @@ def linear_terms(offset: Dim, variables: Sequence[Symbol]) -> tuple[Dim, dict[Sy
 
 def choose_storage(graph: Graph) -> Storage:
     """Decide for every node, operands first, whether its elements are stored."""
-    users: dict[Node, list[Node]] = {node: [] for node in graph.nodes}
-    for node in graph.nodes:
-        for x in dict.fromkeys(node.args):
-            users[x].append(node)
-    outputs = set(graph.outputs)
     storage = Storage()
-    cost: dict[Node, int] = {}
-    size: dict[Node, int] = {}
-    needed: set[Node] = _bases(graph)
-    kept = outputs | needed
-    for node in graph.nodes:
+    extend(storage, graph.nodes, graph.outputs)
+    return storage
+
+
+def extend(storage: Storage, nodes: Sequence[Node], results: Sequence[Node]) -> list[Node]:
+    """Decide for further ``nodes``, operands first, of which ``results`` are stored; returns those that are."""
+    users: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in nodes:
+        for x in dict.fromkeys(node.args):
+            if x in users:
+                users[x].append(node)
+    outputs = set(results)
+    cost: dict[Node, int] = defaultdict(int)
+    size: dict[Node, int] = defaultdict(int)
+    kept = outputs | _bases(nodes)
+    before = len(storage.stored)
+    for node in nodes:
         lower = node.op.lower
         if isinstance(lower, (Source, Uninitialised)):
-            cost[node], size[node] = 0, 0
+            continue
+        if isinstance(lower, Carried):
+            storage.root[node] = node
             continue
         operands = dict.fromkeys(node.args)
         cost[node] = sum(cost[x] for x in operands) + (lower.cost if isinstance(lower, Map) else 0)
@@ -160,14 +170,20 @@ def choose_storage(graph: Graph) -> Storage:
             storage.stored[node] = None
             storage.root[node] = _root(node, lower, users, outputs, storage)
             cost[node], size[node] = 0, 0
-    return storage
+    return list(storage.stored)[before:]
 
 
 def _root(node: Node, lower: Lowering, users: dict[Node, list[Node]], outputs: set[Node], storage: Storage) -> Node:
     """The buffer of a stored node: operand 0's where an update can be made in place, else its own."""
     if isinstance(lower, Update):
         base = node.args[0]
-        if base in storage.root and users[base] == [node] and base not in outputs and base not in node.args[1:]:
+        if (
+            base in storage.root
+            and users.get(base) == [node]
+            and not isinstance(base.op.lower, Carried)
+            and base not in outputs
+            and base not in node.args[1:]
+        ):
             return storage.root[base]
     return node
 
@@ -216,15 +232,16 @@ def _view_kind(view: Node) -> tuple[bool, bool]:
     return repeats, divides(access.index)
 
 
-def _bases(graph: Graph) -> set[Node]:
+def _bases(nodes: Sequence[Node]) -> set[Node]:
     """The nodes that products, library calls and updates need in memory: operands without their strided views."""
     needed: set[Node] = set()
-    for node in graph.nodes:
+    for node in nodes:
         lower = node.op.lower
         if isinstance(lower, (Source, Uninitialised, Map, View)) or not (node.args):
             continue
-        if isinstance(lower, Contract):
-            needed.update(filter(None, map(_strided_base, node.args)))
+        if isinstance(lower, (Contract, Repeat)):
+            bases = filter(None, map(_strided_base, node.args))
+            needed.update(x for x in bases if x.args or not isinstance(x.op.lower, Map) or isinstance(lower, Contract))
         elif isinstance(lower, Update):
             if not isinstance(node.args[0].op.lower, (Source, Uninitialised)):
                 needed.add(node.args[0])

@@ -28,6 +28,7 @@ LAYERS = """
     stable
     autodiff power_rules
     simplify
+    bodies
     loops expressions
     store
     tiles
@@ -69,7 +70,7 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "table",
+    "views", "reductions", "products", "indexing", "control", "table",
 ]
 # fmt: on
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from staticad.dtypes import can_require_grad
-from staticad.errors import DTypeError, ShapeError
+from staticad.errors import ShapeError
 from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
-from staticad.lowering import Repeat
+from staticad.lowering import Carried, Read, Repeat, Source, View
 from staticad.ops import sources
-from staticad.ops.creation import fill, full
-from staticad.shapes import Dim
+from staticad.ops.creation import fill
+from staticad.ops.rules import no_jvp, no_vjp
+from staticad.shapes import Dim, Symbol, add, mul, symbol
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Sequence[Node], Mapping[Node, Array]], list[Array]]
@@ -96,14 +97,19 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     n, m = len(body.carries), len(body.slices)
     finals = {x.params["carry"]: g for x, g in zip(nodes, gs, strict=True) if "carry" in x.params}
     stacked = [(x.params["value"], g) for x, g in zip(nodes, gs, strict=True) if "value" in x.params]
-    moving = [k for k in range(n) if can_require_grad(body.carries[k].dtype)]
 
     # One step: cotangents of its inputs from those of the carries it gives and of what it leaves.
-    of_carry = {k: _input(body.carries[k].type) for k in moving}
+    of_carry = {k: _input(body.carries[k].type) for k in finals}
     of_value = [_input(value.type) for value, _ in stacked]
-    outputs = [*(body.nexts[k] for k in moving), *(value for value, _ in stacked)]
     wrt = [x for x in body.inputs if can_require_grad(x.dtype)]
-    pulled = dict(zip(wrt, pull(outputs, wrt, [*of_carry.values(), *of_value]), strict=True))
+    while True:
+        outputs = [*(body.nexts[k] for k in of_carry), *(value for value, _ in stacked)]
+        pulled = dict(zip(wrt, pull(outputs, wrt, [*of_carry.values(), *of_value]), strict=True))
+        more = [k for k, x in enumerate(body.carries) if pulled.get(x) is not None and k not in of_carry]
+        if not more:
+            break
+        of_carry |= {k: _input(body.carries[k].type) for k in more}
+    moving = list(of_carry)
     sums = [x for x in body.consts if pulled.get(x) is not None]
     so_far = {x: _input(x.type) for x in sums}
     nexts = [g if (g := pulled[body.carries[k]]) is not None else fill(body.carries[k], 0) for k in moving]
@@ -155,9 +161,7 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     body: Body = nodes[0].params["body"]
     operands = nodes[0].args
     n = len(body.carries)
-    move: dict[Node, Node] = {
-        x: _input(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None
-    }
+    move: dict[Node, Node] = {x: _input(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None}
     asked = [_asked(node) for node in nodes]
     while True:
         pushed = push([*body.nexts, *asked], list(move), list(move.values()))
@@ -196,6 +200,29 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
         else:
             out.append(None if t is None else stack(*given, body=dual, value=t))
     return out
+
+
+def close(
+    carries: Sequence[Node], slices: Sequence[Node], nexts: Sequence[Node], values: Sequence[Node], length: Dim,
+    reverse: bool,
+) -> tuple[Body, list[Node], list[Node]]:  # fmt: skip
+    """A body that may read nodes from outside, with these as constants: the body, the nodes, and ``values`` in it."""
+    own = {*carries, *slices}
+    order = toposort([*nexts, *values])
+    for node in order:
+        if any(x in own for x in node.args):
+            own.add(node)
+    read = dict.fromkeys(x for node in order if node in own for x in node.args if x not in own)
+    read |= dict.fromkeys(x for x in (*nexts, *values) if x not in own)
+    outer = [x for x in read if x.args or isinstance(x.op.lower, Source)]
+    new: dict[Node, Node] = {x: _input(x.type) for x in outer}
+    consts = tuple(new.values())
+    for node in order:
+        if node not in new:
+            args = tuple(new.get(x, x) for x in node.args)
+            new[node] = node if args == node.args or node not in own else clone(node, args)
+    body = Body(tuple(carries), tuple(slices), consts, tuple(new[x] for x in nexts), length, reverse)
+    return body, outer, [new[x] for x in values]
 
 
 TOGETHER = Together(_backward, _forward)
@@ -242,3 +269,37 @@ stack = Op(
     examples=_stack_examples, together=TOGETHER,
 )
 # fmt: on
+
+
+# What bodies are made of where loops are compiled ---------------------------------------------------------------------
+
+
+def _position(*, var: Symbol, length: Dim, reverse: bool) -> Dim:
+    return add(add(length, -1), mul(-1, symbol(var))) if reverse else symbol(var)
+
+
+def _no_meaning(*arrays: Array, **params: Any) -> Any:
+    raise AssertionError("only loops that are compiled have such nodes")
+
+
+# The present value of carry ``number``.
+carried = Op(
+    name="carried",
+    infer=lambda *, var, number, type: type,
+    numpy=_no_meaning,
+    lower=Carried(),
+    vjp=no_vjp,
+    jvp=no_jvp,
+    differentiable=False,
+)
+
+# The slice of an operand that a step reads.
+at_step = Op(
+    name="at_step",
+    infer=lambda x, *, var, length, reverse: ArrayType(x.dtype, x.shape[1:]),
+    numpy=_no_meaning,
+    lower=View(lambda node, index: Read((_position(**node.params), *index))),
+    vjp=no_vjp,
+    jvp=no_jvp,
+    differentiable=False,
+)

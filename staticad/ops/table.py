@@ -20,7 +20,19 @@ from staticad.ops import (
     views,
 )
 
-FAMILIES = (sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control)
+FAMILIES = (
+    sources,
+    creation,
+    arithmetic,
+    logic,
+    transcendental,
+    special,
+    views,
+    reductions,
+    products,
+    indexing,
+    control,
+)
 
 
 def gather() -> dict[str, Op]:

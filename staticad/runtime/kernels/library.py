@@ -6,6 +6,7 @@ from staticad.runtime.kernels.math import *  # noqa: F403
 from staticad.runtime.kernels.memory import (
     clash,
     clear,
+    copy,
     flat,
     index,
     slot_b1,
@@ -25,7 +26,7 @@ from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
 from staticad.runtime.kernels.steps import steps
 
 __all__ = [
-    "clash", "clear", "contract", "flat", "index", "radd", "rmax", "rmin", "rmul",
+    "clash", "clear", "contract", "copy", "flat", "index", "radd", "rmax", "rmin", "rmul",
     "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4", "slot_i8",
     "slot_u1", "slot_u2", "slot_u4", "slot_u8", "steps",
 ]  # fmt: skip

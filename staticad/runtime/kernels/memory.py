@@ -135,6 +135,27 @@ def clear(typingctx: Any, x: Any) -> Any:
     return types.none(x), codegen
 
 
+def assign(to: Any, x: Any) -> None:
+    """Copy all elements of a C-contiguous array to another of the same type and shape that it does not overlap."""
+    to[...] = x
+
+
+@kernel(assign)
+def copy(typingctx: Any, to: Any, x: Any) -> Any:
+    if not (isinstance(to, types.Array) and isinstance(x, types.Array)) or to.layout != "C" or x.layout != "C":
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        there, here = make_array(to)(context, builder, args[0]), make_array(x)(context, builder, args[1])
+        size: ir.Value = here.itemsize
+        for extent in cgutils.unpack_tuple(builder, here.shape, x.ndim):
+            size = builder.mul(size, extent, flags=("nsw",))
+        cgutils.raw_memcpy(builder, there.data, here.data, size, 1)
+        return context.get_dummy_value()
+
+    return types.none(to, x), codegen
+
+
 PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow with the square of the arrays
 
 

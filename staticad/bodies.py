@@ -1,0 +1,99 @@
+"""Loops made ready to be scheduled: bodies simplified, and in terms of what stands outside; knows no trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from staticad.ir import Body, Graph, Node, clone, loop_key, toposort
+from staticad.lowering import Carried, Source, Steps
+from staticad.ops import control, sources
+from staticad.shapes import Symbol
+from staticad.simplify import simplify
+
+
+def inline(graph: Graph) -> Graph:
+    """The graph whose loop results have `Steps` instead of a `Body`: only what is asked for, simplified."""
+    return Graph(graph.inputs, tuple(Inliner().rewritten(graph.outputs, {})))
+
+
+class Inliner:
+    """Numbers the loops."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def rewritten(self, outputs: Sequence[Node], given: Mapping[Node, Node]) -> list[Node]:
+        """``outputs`` with ``given`` replacements of inputs, and loops inlined."""
+        order = toposort(outputs)
+        groups: dict[object, list[Node]] = {}
+        for node in order:
+            if node.op.together is not None:
+                groups.setdefault(loop_key(node), []).append(node)
+        new: dict[Node, Node] = dict(given)
+        for node in order:
+            if node in new:
+                continue
+            args = tuple(new[x] for x in node.args)
+            if node.op.together is not None:
+                # All results of a loop have the same operands, so the first of them makes all.
+                new |= self.loop(groups[loop_key(node)], args)
+            else:
+                new[node] = node if args == node.args else clone(node, args)
+        return [new[x] for x in outputs]
+
+    def loop(self, nodes: Sequence[Node], operands: tuple[Node, ...]) -> dict[Node, Node]:
+        body: Body = nodes[0].params["body"]
+        values = [x.params["value"] for x in nodes if "value" in x.params]
+        inner = simplify(Graph(body.inputs, (*body.nexts, *values))).outputs
+        count = len(body.carries)
+        nexts, values = inner[:count], inner[count:]
+        carries = [body.carries.index(body.carries[x.params["carry"]]) for x in nodes if "carry" in x.params]
+        live = live_carries(body, nexts, values, carries)
+        var = Symbol(f"t{self.count}", "var")
+        self.count += 1
+        given: dict[Node, Node] = {}
+        for k in live:
+            given[body.carries[k]] = control.carried(var=var, number=k, type=body.carries[k].type)
+        sliced = operands[count : count + len(body.slices)]
+        for x, operand in zip(body.slices, sliced, strict=True):
+            given[x] = control.at_step(operand, var=var, length=body.length, reverse=body.reverse)
+        given |= dict(zip(body.consts, operands[count + len(body.slices) :], strict=True))
+        found = self.rewritten([*(nexts[k] for k in live), *values], given)
+        found = apart(found)
+        steps = Steps(
+            var=var,
+            length=body.length,
+            reverse=body.reverse,
+            carries=tuple(given[body.carries[k]] for k in live),
+            inits=tuple(operands[k] for k in live),
+            nexts=tuple(found[: len(live)]),
+        )
+        left = iter(found[len(live) :])
+        out: dict[Node, Node] = {}
+        for node in nodes:
+            part = {"value": next(left)} if "value" in node.params else {"carry": live.index(node.params["carry"])}
+            out[node] = Node(node.op, operands, {"body": steps, **part}, node.type, node.name)
+        return out
+
+
+def live_carries(body: Body, nexts: Sequence[Node], values: Sequence[Node], wanted: Sequence[int]) -> list[int]:
+    """The carries that results depend on, in order."""
+    live = set(wanted)
+    while True:
+        read = set(toposort([*values, *(nexts[k] for k in live)]))
+        more = {k for k, x in enumerate(body.carries) if x in read} | live
+        if more == live:
+            return sorted(live)
+        live = more
+
+
+def apart(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes as distinct ones with values of their own, made in the step."""
+    seen: set[Node] = set()
+    found: list[Node] = []
+    for node in nodes:
+        if node in seen or isinstance(node.op.lower, (Source, Carried)):
+            node = sources.stop_gradient(node)
+        seen.add(node)
+        found.append(node)
+    return found

@@ -1,0 +1,248 @@
+"""Loops whose steps follow each other, against JAX: values, both derivative modes, orders, nesting, and what they cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import staticad as ad
+from staticad.errors import DTypeError, GraphError, ShapeError
+
+RNG = np.random.default_rng(3)
+XS, H, W, C = RNG.normal(size=(6, 3)), RNG.normal(size=3), 0.5 * RNG.normal(size=(3, 3)), RNG.normal(size=3)
+
+
+def linear(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.scan(lambda h, x: ((h2 := h * x + p.sin(c)), h2 * h2), h, xs)
+
+
+def matrix(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.scan(lambda h, x: ((h2 := p.tanh(w @ h + x)), h2), h, xs)
+
+
+def backwards(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.scan(lambda h, x: ((h2 := p.tanh(h * x) + c), h2 * x), h, xs, reverse=True)
+
+
+def swapped(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """Both carries are read after either has its next value."""
+    (a, b), ys = p.scan(lambda ab, x: ((ab[1], ab[0] * p.cos(ab[1]) + x), ab[0]), (h, c), xs)
+    return a + 2.0 * b, ys
+
+
+def scalars(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """Carries in local variables, one of them the other's last value."""
+    (a, b), ys = p.scan(lambda ab, x: ((ab[1], ab[0] + p.sin(ab[1]) * x[0]), ab[0]), (h[0], h[1]), xs)
+    return a * b, ys
+
+
+def only_carry(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    h, _ = p.scan(lambda h, x: (p.sin(w @ h), None), h, length=5)
+    return h, h[0]
+
+
+def unused_carry(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    (h, _), ys = p.scan(lambda hg, x: ((hg[0] * x, p.exp(hg[1])), hg[0]), (h, c), xs)
+    return h, ys
+
+
+def two_results(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    _, (a, b) = p.scan(lambda h, x: (h * x + c, (p.sin(h), {"b": x * h})), h, xs)
+    return p.sum(a, axis=0), b["b"]
+
+
+def nested(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def outer(h: Any, x: Any) -> Any:
+        g, ys = p.scan(lambda g, y: ((g2 := p.tanh(g * y + x)), g2 * h), h, w)
+        return g + c, p.sum(ys, axis=0)
+
+    return p.scan(outer, h, xs)
+
+
+def nested_with_matrix(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def outer(m: Any, x: Any) -> Any:
+        m, _ = p.scan(lambda m, y: (p.tanh(m @ w) + y, None), m, xs)
+        return m, m @ x
+
+    return p.scan(outer, w, xs)
+
+
+def invariant(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    big = p.exp(w)
+    return p.scan(lambda h, x: (p.tanh(p.exp(big) @ h) + x, h), h, xs)
+
+
+def after_and_before(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    h, ys = p.scan(lambda h, x: (h * 0.5 + x, h * x), p.sin(h), p.tanh(xs) @ w)
+    return p.exp(h), p.sum(p.sin(ys) * xs, axis=1)
+
+
+def horner(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    v, _ = p.scan(lambda v, a: (v * c + a[0], None), h * 0.0, xs, reverse=True)
+    return v, p.sum(v * v)
+
+
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        linear, matrix, backwards, swapped, scalars, only_carry, unused_carry, two_results, nested, nested_with_matrix,
+        invariant, after_and_before, horner,
+    )
+}  # fmt: skip
+
+
+class JaxNames:
+    """JAX's functions under the names that the programs use."""
+
+    def __init__(self) -> None:
+        jax = pytest.importorskip("jax")
+        jax.config.update("jax_enable_x64", True)
+        self.jax, self.jnp = jax, jax.numpy
+
+    def scan(self, f: Any, init: Any, xs: Any = None, length: Any = None, reverse: bool = False) -> Any:
+        return self.jax.lax.scan(f, init, xs, length, reverse=reverse)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.jnp, name)
+
+
+def loss(p: Any, out: Any) -> Any:
+    total, ys = out
+    return p.sum(p.sin(total)) + p.sum(ys * ys)
+
+
+def inputs(dtype: str = "float64") -> list[ad.Tensor]:
+    return [ad.input(*given, dtype=dtype) for given in (("xs", ("n", 3)), ("h", (3,)), ("w", (3, 3)), ("c", (3,)))]
+
+
+@pytest.mark.parametrize("steps", [6, 1, 0])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values_and_gradients_are_those_of_jax(name: str, steps: int) -> None:
+    given, arrays = inputs(), [XS[:steps], H, W, C]
+    out = PROGRAMS[name](ad, *given)
+    value = loss(ad, out)
+    found = ad.compile(given, [*out, value, *ad.grad(value, given)])(*arrays)
+    p = JaxNames()
+    expected = [
+        *PROGRAMS[name](p, *arrays),
+        loss(p, PROGRAMS[name](p, *arrays)),
+        *p.jax.grad(lambda *x: loss(p, PROGRAMS[name](p, *x)), argnums=(0, 1, 2, 3))(*arrays),
+    ]
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_tangents_and_second_order_are_those_of_jax(name: str) -> None:
+    given, arrays = inputs(), [XS, H, W, C]
+    t = [np.cos(a + 1.0) for a in arrays]
+    value = loss(ad, PROGRAMS[name](ad, *given))
+    moves = [ad.input(f"t{k}", x.shape) for k, x in enumerate(given)]
+    tangent = ad.jvp(value, given, moves)
+    slope = sum((ad.sum(g * g) for g in ad.grad(value, given)), start=ad.constant(0.0))
+    found = ad.compile([*given, *moves], [tangent, *ad.grad(slope, given)])(*arrays, *t)
+    p = JaxNames()
+    jax = p.jax
+
+    def f(*x: Any) -> Any:
+        return loss(p, PROGRAMS[name](p, *x))
+
+    def squared(*x: Any) -> Any:
+        return sum(p.sum(g * g) for g in jax.grad(f, argnums=(0, 1, 2, 3))(*x))
+
+    expected = [jax.jvp(f, tuple(arrays), tuple(t))[1], *jax.grad(squared, argnums=(0, 1, 2, 3))(*arrays)]
+    for e, g in zip(expected, found, strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["linear", "nested", "scalars"])
+def test_evaluate_gives_the_same(name: str) -> None:
+    given, arrays = inputs(), [XS, H, W, C]
+    out = PROGRAMS[name](ad, *given)
+    outputs = [*out, *ad.grad(loss(ad, out), given)]
+    compiled = ad.compile(given, outputs)(*arrays)
+    for a, b in zip(compiled, ad.evaluate(outputs, dict(zip(given, arrays, strict=True))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_integers_and_bools_are_carried() -> None:
+    x = ad.input("x", ("n",), dtype="int64")
+    (total, odd), seen = ad.scan(
+        lambda s, x: ((s[0] + x, s[1] | (x % 2 == 1)), s[1]), (ad.constant(0), ad.constant(False)), x
+    )
+    f = ad.compile([x], [total, odd, seen])
+    total_, odd_, seen_ = f(np.array([2, 3, 4]))
+    assert total_ == 9 and odd_.item() is True
+    assert seen_.tolist() == [False, False, True]
+
+
+def test_float32_stays_float32() -> None:
+    given = inputs("float32")
+    out = matrix(ad, *given)
+    f = ad.compile(given, [*out, *ad.grad(loss(ad, out), given)])
+    found = f(*(x.astype("float32") for x in (XS, H, W, C)))
+    assert {x.dtype for x in found} == {np.dtype("float32")}
+    assert "f8" not in f.source
+
+
+def test_torch_like_backward_goes_through_a_loop() -> None:
+    w = ad.parameter(W, name="w")
+    xs = ad.input("xs", ("n", 3))
+    h, _ = ad.scan(lambda h, x: (ad.tanh(w @ h + x), None), ad.zeros(3), xs)
+    f = ad.compile([xs], ad.sum(h * h))
+    f(XS)
+    f.backward()
+    p = JaxNames()
+
+    def value(w: Any) -> Any:
+        h, _ = p.scan(lambda h, x: (p.tanh(w @ h + x), None), p.zeros(3), XS)
+        return p.sum(h * h)
+
+    np.testing.assert_allclose(w.grad, p.jax.grad(value)(W), rtol=1e-12)
+
+
+def test_a_step_has_no_temporary_and_what_no_step_changes_is_computed_once() -> None:
+    given = inputs()
+    f = ad.compile(given, linear(ad, *given))
+    step = f.source[f.source.index("in range(n)") :]
+    assert "m.sin" not in step
+    assert re.findall(r"m\.slot_\w+\(.*\bn\b.*\)", f.source) == []
+
+
+def test_carried_scalars_are_local_variables() -> None:
+    x = ad.input("x", ("n",))
+    total, _ = ad.scan(lambda s, x: (s * 0.5 + x, None), 0.0, x)
+    f = ad.compile([x], total)
+    assert f.stats.temporaries == 0
+    assert f(np.ones(60)) == pytest.approx(2.0)
+
+
+def test_what_nobody_reads_is_not_computed() -> None:
+    given = inputs()
+    (h, _), _ = ad.scan(lambda s, x: ((s[0] * x, ad.exp(s[1])), ad.log(s[0])), (given[1], given[3]), given[0])
+    source = ad.compile(given, h).source
+    assert "m.exp" not in source and "m.log" not in source
+
+
+# fmt: off
+ERRORS: dict[str, tuple[type[Exception], str, Callable[[ad.Tensor], Any]]] = {
+    "no pair":       (GraphError, "pair",                 lambda x: ad.scan(lambda c, x: c + x, ad.zeros(3), x)),
+    "shape":         (ShapeError, "must keep its shape",  lambda x: ad.scan(lambda c, x: (x, None), 0.0, x)),
+    "dtype":         (DTypeError, "astype",               lambda x: ad.scan(lambda c, x: (c + x[0], None), ad.constant(0), x)),
+    "no length":     (ShapeError, "length=",              lambda x: ad.scan(lambda c, x: (c, None), x)),
+    "other lengths": (ShapeError, "as long",              lambda x: ad.scan(lambda c, x: (c, None), 0.0, (x, ad.zeros((4, 2))))),
+    "no axis":       (ShapeError, "axis of steps",        lambda x: ad.scan(lambda c, x: (c, None), 0.0, x[0, 0])),
+    "another nest":  (ShapeError, "the carry",            lambda x: ad.scan(lambda c, x: ((c, c), None), 0.0, x)),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_say_what_to_do(name: str) -> None:
+    error, text, make = ERRORS[name]
+    with pytest.raises(error, match=re.escape(text)):
+        make(ad.input("x", ("n", 3)))
