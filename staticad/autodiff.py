@@ -60,8 +60,8 @@ def pull(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node
         elif any(x in active for x in node.args):
             gs = [arrived.pop(x) for x in nodes]
             rule = node.op.together
-            cotangents = node.op.vjp(node, gs[0]) if rule is None else rule.vjp(nodes, gs)
-            for x, gx in zip(node.args, cotangents, strict=True):
+            parts: Sequence[Node | None] = node.op.vjp(node, gs[0]) if rule is None else rule.vjp(nodes, gs)
+            for x, gx in zip(node.args, parts, strict=True):
                 if gx is not None and x in active:
                     waiting.setdefault(x, []).append(gx)
     known = dict.fromkeys(order, None)

@@ -64,6 +64,10 @@ def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
     return value
 
 
+def run(sizes: Mapping[str, int], outputs: Sequence[Node], values: Mapping[Node, Array]) -> list[Array]:
+    return interpret(outputs, values, sizes)
+
+
 def size(sizes: Mapping[str, int], d: Dim) -> int:
     return evaluate(d, sizes)
 
@@ -83,7 +87,7 @@ def interpret(outputs: Sequence[Node], values: Mapping[Node, Array], sizes: Mapp
                         raise ShapeError(f"{check.text}: {check.x} = {x} must be {check.relation} {check.y} = {y}")
                 params = {name: concrete(v, sizes) for name, v in node.params.items()}
                 if node.op.together is not None:
-                    params |= {"run": lambda outs, given: interpret(outs, given, sizes), "size": partial(size, sizes)}
+                    params |= {"run": partial(run, sizes), "size": partial(size, sizes)}
                 if not node.args and "type" in params and "source" in params:
                     raise GraphError(f"the input {node.name!r} has no value; give one for it")
                 out = np.asarray(node.op.numpy(*(found[x] for x in node.args), **params))

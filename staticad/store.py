@@ -177,13 +177,8 @@ def _root(node: Node, lower: Lowering, users: dict[Node, list[Node]], outputs: s
     """The buffer of a stored node: operand 0's where an update can be made in place, else its own."""
     if isinstance(lower, Update):
         base = node.args[0]
-        if (
-            base in storage.root
-            and users.get(base) == [node]
-            and not isinstance(base.op.lower, Carried)
-            and base not in outputs
-            and base not in node.args[1:]
-        ):
+        free = base in storage.root and users.get(base) == [node] and base not in outputs
+        if free and base not in node.args[1:] and not isinstance(base.op.lower, Carried):
             return storage.root[base]
     return node
 

@@ -46,7 +46,7 @@ def scan(
     slices = [_placeholder(ArrayType(x.dtype, x.shape[1:]), "x") for x in sliced]
     given = None if xs is None else rebuild(xs, iter(map(Tensor, slices)))
     pair = f(rebuild(init, iter(map(Tensor, carries))), given)
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(f"scan: the body returns a pair (carry, y), not {type(pair).__name__}")
     after, ys = pair
     kept = [y for y in leaves(ys) if y is not None]

@@ -83,10 +83,6 @@ def _input(like: ArrayType) -> Node:
     return sources.input_(name="step", source=object(), type=like)
 
 
-def _without_axis(x: Node) -> ArrayType:
-    return ArrayType(x.dtype, x.shape[1:])
-
-
 def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
     """One loop from the last step to the first, which carries the cotangents of carries and sums those of constants."""
     from staticad.autodiff import pull
@@ -95,8 +91,10 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     body: Body = nodes[0].params["body"]
     operands = nodes[0].args
     n, m = len(body.carries), len(body.slices)
-    finals = {x.params["carry"]: g for x, g in zip(nodes, gs, strict=True) if "carry" in x.params}
-    stacked = [(x.params["value"], g) for x, g in zip(nodes, gs, strict=True) if "value" in x.params]
+    finals: dict[int, Node] = {x.params["carry"]: g for x, g in zip(nodes, gs, strict=True) if "carry" in x.params}
+    stacked: list[tuple[Node, Node]] = [
+        (x.params["value"], g) for x, g in zip(nodes, gs, strict=True) if "value" in x.params
+    ]
 
     # One step: cotangents of its inputs from those of the carries it gives and of what it leaves.
     of_carry = {k: _input(body.carries[k].type) for k in finals}
@@ -282,24 +280,27 @@ def _no_meaning(*arrays: Array, **params: Any) -> Any:
     raise AssertionError("only loops that are compiled have such nodes")
 
 
+def _carried_type(*, var: Symbol, number: int, type: ArrayType) -> ArrayType:  # noqa: A002
+    return type
+
+
+def _slice_type(x: ArrayType, *, var: Symbol, length: Dim, reverse: bool) -> ArrayType:
+    return ArrayType(x.dtype, x.shape[1:])
+
+
+def _read_slice(node: Node, index: tuple[Dim, ...]) -> Read:
+    return Read((_position(**node.params), *index))
+
+
+# fmt: off
 # The present value of carry ``number``.
 carried = Op(
-    name="carried",
-    infer=lambda *, var, number, type: type,
-    numpy=_no_meaning,
-    lower=Carried(),
-    vjp=no_vjp,
-    jvp=no_jvp,
+    name="carried", infer=_carried_type, numpy=_no_meaning, lower=Carried(), vjp=no_vjp, jvp=no_jvp,
     differentiable=False,
 )
-
 # The slice of an operand that a step reads.
 at_step = Op(
-    name="at_step",
-    infer=lambda x, *, var, length, reverse: ArrayType(x.dtype, x.shape[1:]),
-    numpy=_no_meaning,
-    lower=View(lambda node, index: Read((_position(**node.params), *index))),
-    vjp=no_vjp,
-    jvp=no_jvp,
+    name="at_step", infer=_slice_type, numpy=_no_meaning, lower=View(_read_slice), vjp=no_vjp, jvp=no_jvp,
     differentiable=False,
 )
+# fmt: on

@@ -21,18 +21,8 @@ from staticad.ops import (
 )
 
 FAMILIES = (
-    sources,
-    creation,
-    arithmetic,
-    logic,
-    transcendental,
-    special,
-    views,
-    reductions,
-    products,
-    indexing,
-    control,
-)
+    sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control,
+)  # fmt: skip
 
 
 def gather() -> dict[str, Op]:
