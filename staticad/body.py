@@ -57,6 +57,13 @@ class Module:
             self.codes[failure] = len(self.failures)
         return self.codes[failure]
 
+    def statuses(self, failures: Sequence[Failure]) -> str:
+        """What to return where ``status`` counts these failures from 1 on."""
+        if len(failures) == 1:
+            return str(self.status(failures[0]))
+        self.failures += failures
+        return f"status + {len(self.failures) - len(failures)}"
+
     def size(self, d: Dim) -> str:
         """A size as source, in terms of the names of symbolic dimensions."""
         return render(d, lambda s: self.sizes[s] if isinstance(s, Symbol) else str(s))
@@ -124,7 +131,7 @@ class Body:
 
     def copy(self, node: Node, scope: Scope) -> None:
         """An update that could not be made in place, copied at the very end."""
-        from_, to = self.array(node), self.module.arrays[self.module.targets[node]]
+        from_, to = self.array(node), self.array(self.module.targets[node])
         names = self.loop_names[: len(node.shape)]
         for depth, (name, d) in enumerate(zip(names, node.shape, strict=True)):
             scope.lines.append(f"{'    ' * depth}for {name} in range({self.module.size(d)}):")

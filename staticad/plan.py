@@ -11,16 +11,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staticad.ir import Node
-from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, elements, is_var, statements
+from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Whole, elements, is_var, statements
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
-from staticad.shapes import Dim, Shape, add, floordiv, is_static, known_ge, maximum, mul, product
+from staticad.shapes import Dim, Shape, add, evaluate, floordiv, is_static, known_ge, maximum, mul, product, symbols
 from staticad.store import Reads, Storage
 
 #: Workspace offsets are multiples of this many bytes: a cache line, and the widest vector there is.
 ALIGNMENT = 64
-#: Weight (nodes, and `LOOP_COST` for each loop) from which a program is split into several functions.
+#: Weight (nodes, and `LOOP_COST` for each loop) from which a program is split into kernel functions.
 PART_WEIGHT = 600
+#: Statements outside of loops that make one kernel function.
+RUN = 40
 LOOP_COST = 6
 #: Buffers of static size up to which the best packing is searched (the search is quadratic).
 PACK_LIMIT = 200
@@ -142,16 +144,18 @@ def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
 
 
 def split(body: Sequence[Item]) -> list[list[Item]]:
-    """The top-level items in runs of bounded weight, each to become a function."""
-    parts: list[list[Item]] = [[]]
-    weight = 0
+    """The top-level items of each generated function.
+
+    All of a small program, in one; of a large one each loop and each call by itself, as a kernel function that other
+    loops and other programs may share, and what stands between loops together."""
+    if sum(map(item_weight, body)) <= PART_WEIGHT:
+        return [list(body)]
+    parts: list[list[Item]] = []
     for item in body:
-        w = item_weight(item)
-        if parts[-1] and weight + w > PART_WEIGHT:
+        alone = isinstance(item, (Loop, Whole))
+        if alone or not parts or isinstance(parts[-1][0], (Loop, Whole)) or len(parts[-1]) >= RUN:
             parts.append([])
-            weight = 0
         parts[-1].append(item)
-        weight += w
     return parts
 
 
@@ -343,6 +347,10 @@ def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
     return end
 
 
+#: Sizes up to which `liveness_bound` gives the maximum of all of them.
+COMPARED = 16
+
+
 def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
     """The most bytes that live at one time: what no layout can be smaller than."""
     work = [b for b in buffers if b.place == "work"]
@@ -354,6 +362,10 @@ def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
                 total = add(total, static_bytes(b) if is_static(b.shape) else aligned(b.bytes))
         if not any(known_ge(other, total) for other in totals):
             totals = [*(other for other in totals if not known_ge(total, other)), total]
+    if len(totals) > COMPARED:  # those that are the most for some size, all symbolic dimensions being of that size
+        names = {s.name for total in totals for s in symbols(total)}
+        at = [dict.fromkeys(names, 2**k) for k in range(COMPARED)]
+        totals = list(dict.fromkeys(max(totals, key=lambda d: evaluate(d, sizes)) for sizes in at))
     bound: Dim = 0
     for total in totals:
         bound = maximum(bound, total)

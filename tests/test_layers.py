@@ -31,6 +31,7 @@ LAYERS = """
     schedule products residuals
     plan
     body
+    kernels
     emit report
     runtime
     pipeline
@@ -50,7 +51,7 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # What a part may not see, whatever stands above it.
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special"}
-LOWERED  = {"loops", "expressions", "store", "schedule", "products", "residuals", "plan", "body", "emit", "report"}
+LOWERED  = {"loops", "expressions", "store", "schedule", "products", "residuals", "plan", "body", "kernels", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

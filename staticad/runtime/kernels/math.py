@@ -121,6 +121,9 @@ def integer_pow(x, y):
     return out
 
 
+integer_pow.raises = True  # which who calls it must look at
+
+
 @kernel
 def lgamma(x):
     """``log(abs(gamma(x)))``; inf at the poles and at both infinities."""
