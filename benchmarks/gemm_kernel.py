@@ -1,7 +1,8 @@
 """The product kernel alone, against the core's FMA rate and SciPy's OpenBLAS, both called from compiled code.
 
-Run as ``OPENBLAS_NUM_THREADS=1 taskset -c 0 python -m benchmarks.gemm_kernel [--sizes 4,64,1024] [--shapes]``. Times
-are those of the thread's own clock, the best of many, so that other processes on the core disturb little.
+Run as ``OPENBLAS_NUM_THREADS=1 taskset -c 0 python -m benchmarks.gemm_kernel [--sizes 4,64,1024] [--shapes]``; a whole
+run of ``python -m benchmarks`` has the squares too. Times are those of the thread's own clock, the best of many, so
+that other processes on the core disturb little.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def blas(letter: str) -> Any:
     return run
 
 
-def measure(gemm: Any, dtype: str, m: int, n: int, k: int, tx: bool, ty: bool) -> tuple[float, float]:
+def measure(gemm: Any, dtype: str, m: int, n: int, k: int, tx: bool, ty: bool, trials: int = 15) -> tuple[float, float]:
     """Seconds of one product, ours and OpenBLAS's."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(k, m) if tx else (m, k)).astype(dtype)
@@ -79,7 +80,27 @@ def measure(gemm: Any, dtype: str, m: int, n: int, k: int, tx: bool, ty: bool) -
     ours(*mine, 1)
     gemm(*theirs, 1)
     assert np.allclose(out, other, rtol=1e-3, atol=1e-3 * k**0.5)
-    return best(lambda: ours(*mine, times)) / times, best(lambda: gemm(*theirs, times)) / times
+    return best(lambda: ours(*mine, times), trials) / times, best(lambda: gemm(*theirs, times), trials) / times
+
+
+def peak(dtype: str) -> float:
+    """Flops a second of FMAs alone."""
+    run, flops = chains(dtype, 100_000)
+    run()
+    return flops / best(run)
+
+
+def table(sizes: str = SIZES, trials: int = 5) -> list[dict[str, Any]]:
+    """For each precision, size and layout the GFLOP/s of both, and the share of the peak that is ours."""
+    found: list[dict[str, Any]] = []
+    for dtype in ("float32", "float64"):
+        top, gemm = peak(dtype), blas("s" if dtype == "float32" else "d")
+        for n in map(int, sizes.split(",")):
+            for tx, ty in LAYOUTS:
+                ours, theirs = (2e-9 * n**3 / seconds for seconds in measure(gemm, dtype, n, n, n, tx, ty, trials))
+                row = {"dtype": dtype, "n": n, "kind": "nt"[tx] + "nt"[ty]}
+                found.append(row | {"staticad": ours, "openblas": theirs, "of_peak": 1e9 * ours / top})
+    return found
 
 
 def main() -> None:
@@ -89,10 +110,8 @@ def main() -> None:
     args = parser.parse_args()
     shapes = SHAPES if args.shapes else [(int(n),) * 3 for n in args.sizes.split(",")]
     for dtype in ("float32", "float64"):
-        run, flops = chains(dtype, 100_000)
-        run()
-        peak = flops / best(run)
-        print(f"\n{dtype}: GFLOP/s (ratio to OpenBLAS); of NN, % of the peak of {peak / 1e9:.1f} GFLOP/s, and ns")
+        top = peak(dtype)
+        print(f"\n{dtype}: GFLOP/s (ratio to OpenBLAS); of NN, % of the peak of {top / 1e9:.1f} GFLOP/s, and ns")
         print(f"{'m n k':>16} " + " ".join(f"{'NT'[tx] + 'NT'[ty]:>15}" for tx, ty in LAYOUTS) + "    %     ns")
         gemm = blas("s" if dtype == "float32" else "d")
         for m, n, k in shapes:
@@ -100,7 +119,7 @@ def main() -> None:
             flops = 2 * m * n * k
             cells = " ".join(f"{flops / a / 1e9:7.1f} ({b / a:5.2f})" for a, b in times)
             first = times[0][0]
-            print(f"{f'{m} {n} {k}':>16} {cells} {100 * flops / first / peak:5.0f} {first * 1e9:8.0f}", flush=True)
+            print(f"{f'{m} {n} {k}':>16} {cells} {100 * flops / first / top:5.0f} {first * 1e9:8.0f}", flush=True)
 
 
 if __name__ == "__main__":

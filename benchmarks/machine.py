@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from benchmarks import peers
 
-# Read by the libraries when they start.
+# Read by the libraries when they start. JAX counts the cores that the process may run on.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 TUNED_MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296"
 
@@ -25,6 +28,19 @@ def environment(threads: int, *, tuned: bool) -> dict[str, str]:
     return found
 
 
+def caches(directory: str) -> dict[str, str]:
+    """What puts every library's cache of compiled code in this directory."""
+    return {
+        "STATICAD_CACHE_DIR": f"{directory}/staticad",
+        "NUMBA_CACHE_DIR": f"{directory}/numba",
+        "TORCHINDUCTOR_CACHE_DIR": f"{directory}/inductor",
+        "JAX_COMPILATION_CACHE_DIR": f"{directory}/jax",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "PYTENSOR_FLAGS": f"base_compiledir={directory}/pytensor",
+    }
+
+
 def pin(threads: int) -> list[int] | None:
     """Keep this process, and what it starts, on as many cores as it has threads. Returns them; None if it cannot be."""
     if not hasattr(os, "sched_setaffinity"):
@@ -36,6 +52,9 @@ def pin(threads: int) -> list[int] | None:
 
 def limit_threads(threads: int) -> None:
     """For the libraries that count cores by themselves."""
+    import numba
+
+    numba.set_num_threads(threads)
     if peers.absent("torch") is None:
         peers.torch().set_num_threads(threads)
 
@@ -63,42 +82,56 @@ def describe() -> dict[str, Any]:
     }
 
 
-def best(run: Any, repeats: int) -> float:
-    run()
+def best(runs: Sequence[Callable[[], Any]], repeats: int) -> float:
+    """The shortest time that all of ``runs`` took, each in a thread of its own; the first call does not count."""
     found = math.inf
-    for _ in range(repeats):
-        start = perf_counter()
-        run()
-        found = min(found, perf_counter() - start)
+    with ThreadPoolExecutor(len(runs)) as pool:
+        for repeat in range(repeats + 1):
+            start = perf_counter()
+            for done in [pool.submit(run) for run in runs]:
+                done.result()
+            if repeat:
+                found = min(found, perf_counter() - start)
     return found
 
 
-def bandwidth(size: int = 1 << 24, repeats: int = 7) -> float:
-    """Bytes a second of one thread's ``a = b + 3 c`` over arrays far larger than the caches, each counted once."""
+FOOTPRINTS = (24_000, 600_000, 6_000_000, 24_000_000, 400_000_000)  # bytes of arrays: L1, L2, L3 and memory of most
+
+
+def bandwidths(threads: int) -> list[tuple[int, float]]:
+    """Bytes a second of ``a = b + 3 c`` on every thread at once, each array counted once, for arrays that together take
+    so many bytes."""
     import numpy as np
 
     from benchmarks.hand import njit
 
     @njit
-    def triad(a: Any, b: Any, c: Any) -> None:
-        for i in range(a.shape[0]):
-            a[i] = b[i] + 3.0 * c[i]
+    def triad(a: Any, b: Any, c: Any, times: int) -> None:
+        for _ in range(times):
+            for i in range(a.shape[0]):
+                a[i] = b[i] + 3.0 * c[i]
 
-    a, b, c = np.zeros(size), np.ones(size), np.ones(size)
-    return 3 * a.nbytes / best(lambda: triad(a, b, c), repeats)
+    found: list[tuple[int, float]] = []
+    for size in FOOTPRINTS:
+        n, times = size // 24 // threads, max(1, 100_000_000 // size)
+        arrays = [[np.full(n, value) for value in (0.0, 1.0, 2.0)] for _ in range(threads)]
+        runs = [partial(triad, *a, times) for a in arrays]
+        found.append((size, size * times / best(runs, 7)))
+    return found
 
 
-def fma_rate(dtype: str, count: int = 1 << 22, repeats: int = 7) -> float:
-    """Flops a second of one thread's fused multiply-adds on registers: independent chains of the widest vectors."""
+def fma_rate(dtype: str, threads: int, count: int = 1 << 20) -> float:
+    """Flops a second of fused multiply-adds on registers, on every thread: independent chains of the widest vectors."""
     from benchmarks.fma import chains
 
     run, flops = chains(dtype, count)
-    return flops / best(run, repeats)
+    run()  # compiles
+    return threads * flops / best([run] * threads, 7)
 
 
-def roofline() -> dict[str, float]:
+def roofline(threads: int) -> dict[str, Any]:
     return {
-        "bandwidth": bandwidth(),
-        "fma_float32": fma_rate("float32"),
-        "fma_float64": fma_rate("float64"),
+        "bandwidths": bandwidths(threads),
+        "fma_float32": fma_rate("float32", threads),
+        "fma_float64": fma_rate("float64", threads),
     }

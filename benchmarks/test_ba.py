@@ -104,6 +104,17 @@ def by_torch(cams: Array, points: Array, weights: Array, features: Array, a: Arr
     return run
 
 
+def by_torch_compile(torch: Any) -> Any:
+    def run(cams: Any, points: Any, weights: Any, features: Any, a: Any, b: Any) -> Any:
+        seen = columns(cams[a], CAMERA) + columns(points[b], POINT) + [weights]
+        _, pullback = torch.func.vjp(lambda *s: error(torch, s[:CAMERA], s[CAMERA:-1], s[-1], features.T), *seen)
+        ones, zeros = torch.ones_like(weights), torch.zeros_like(weights)
+        rows = [torch.stack(pullback(ct), 1) for ct in ((ones, zeros), (zeros, ones))]
+        return torch.stack(rows, 1), -2 * weights
+
+    return run
+
+
 def by_hand(cams: Array, points: Array, weights: Array, features: Array, a: Array, b: Array) -> Program:
     """The chain rule written out: by the rotated point first, then by each parameter through it."""
 
@@ -196,10 +207,12 @@ def workload(cameras: int, count: int, observations: int, *, quick: bool = False
             "jax": peers.jax_function(by_jax),
             "jax (vmap)": peers.jax_function(by_jax_vmap),
             "torch": by_torch,
+            "torch.compile": peers.torch_compiled(by_torch_compile),
             "hand": by_hand,
         },
         sizes={"n": observations, "cams": cameras, "points": count},
         quick=quick,
+        allocates=True,
     )
 
 

@@ -54,6 +54,7 @@ def workload(n: int, *, quick: bool = False) -> Workload:
         ),
         sizes={"n": n},
         quick=quick,
+        allocates=n >= 10**6,
     )
 
 

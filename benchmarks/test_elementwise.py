@@ -23,6 +23,7 @@ def workload(n: int, *, quick: bool = False) -> Workload:
         peers=peers.derivatives(program, [("n",)], [0]),
         sizes={"n": n},
         quick=quick,
+        allocates=True,
     )
 
 

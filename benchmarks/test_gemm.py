@@ -53,6 +53,9 @@ def workload(n: int, dtype: str, kind: str = "nn", *, quick: bool = False) -> Wo
     def by_jax(jax: Any) -> Any:
         return partial(product, kind, jax.numpy.tanh)
 
+    def by_torch_compile(torch: Any) -> Any:
+        return partial(product, kind, torch.tanh)
+
     def by_pytensor(x: Any, y: Any, b: Any) -> Any:
         return [product(kind, peers.namespace("pytensor").tanh, x, y, b)]
 
@@ -65,7 +68,9 @@ def workload(n: int, dtype: str, kind: str = "nn", *, quick: bool = False) -> Wo
             **peers.staticad(by_staticad),
             "jax": peers.jax_function(by_jax),
             "torch": partial(by_torch, kind),
-            "pytensor": peers.pytensor_function(by_pytensor),
+            # Compiled for their own sake only where there is something to fuse: their products are NumPy's and torch's.
+            **({"torch.compile": peers.torch_compiled(by_torch_compile)} if kind == "nn+" else {}),
+            **({"pytensor": peers.pytensor_function(by_pytensor)} if kind == "nn+" or n == 16 else {}),
             "numpy": partial(by_numpy, kind),
         },
         quick=quick,
@@ -74,9 +79,14 @@ def workload(n: int, dtype: str, kind: str = "nn", *, quick: bool = False) -> Wo
 
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 DTYPES = ("float32", "float64")
+QUICK = {(8, "nn"), (64, "nn"), (64, "tn"), (512, "nn")}
 WORKLOADS = [
-    *(workload(n, dtype, quick=n in (8, 64, 512)) for dtype in DTYPES for n in SIZES),
-    *(workload(n, dtype, kind) for dtype in DTYPES for kind in ("nt", "tn", "tt") for n in (16, 128, 512)),
+    *(
+        workload(n, dtype, kind, quick=(n, kind) in QUICK)
+        for dtype in DTYPES
+        for kind in ("nn", "nt", "tn", "tt")
+        for n in SIZES
+    ),
     *(workload(n, dtype, "nn+", quick=n == 128) for dtype in DTYPES for n in (16, 128, 512)),
 ]
 

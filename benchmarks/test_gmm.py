@@ -135,6 +135,7 @@ def workload(d: int, k: int, n: int = 1000, m: int = 0, gamma: float = 1.0, *, q
         ),
         sizes={"n": n},
         quick=quick,
+        allocates=k >= 10,
     )
 
 
@@ -143,7 +144,7 @@ WORKLOADS = [
     workload(10, 25),
     workload(64, 10),
     workload(64, 50),
-    workload(10, 5, m=3, gamma=0.7, quick=True),
+    workload(10, 5, m=3, gamma=0.7),
 ]
 
 

@@ -63,6 +63,18 @@ def by_torch(points: Array, centres: Array) -> Program:
     return run
 
 
+def by_torch_compile(torch: Any) -> Any:
+    def nearest(x: Any, axis: int) -> Any:
+        return torch.min(x, axis).values
+
+    def run(p: Any, c: Any) -> Any:
+        slope_of = torch.func.grad(lambda c: expanded(torch, nearest, p, c))
+        slope, curved = torch.func.jvp(slope_of, (c,), (torch.ones_like(c),))
+        return slope / curved
+
+    return run
+
+
 def by_pytensor(points: Any, centres: Any) -> Any:
     pt, grad = peers.namespace("pytensor"), peers.pytensor().grad
     slope = grad(expanded(pt, pt.min, points, centres), centres)
@@ -130,11 +142,13 @@ def workload(k: int, n: int, d: int, *, quick: bool = False) -> Workload:
             "jax": peers.jax_function(by_jax(direct)),
             "jax (product)": peers.jax_function(by_jax(expanded)),
             "torch": by_torch,
+            "torch.compile": peers.torch_compiled(by_torch_compile),
             "pytensor": peers.pytensor_function(by_pytensor),
             "hand": by_hand,
         },
         sizes={"n": n},
         quick=quick,
+        allocates=n * k >= 1_000_000,
     )
 
 

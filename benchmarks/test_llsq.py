@@ -1,12 +1,13 @@
 """`llsq` of GradBench: least squares of a polynomial against the sign function, value and gradient by its coefficients.
 
-Until there are loops, its powers are either unrolled (Horner's rule: m multiplications and additions in one formula) or
-a constant n x m table, as the peers' are, whose two products with vectors are then all that is timed.
+Until there are loops, its powers are either a constant n x m table, whose two products with vectors are then all that
+is timed, or unrolled (Horner's rule: m multiplications and additions in one formula); JAX has the table, and a scan.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,35 @@ def jax_scan(jnp: Any, n: int, m: int, x: Any) -> Any:
     return 0.5 * jnp.sum(rest * rest)
 
 
-def table(pt: Any, n: int, m: int, x: Any) -> Any:
-    """A constant n x m table of powers."""
+@cache
+def constants(n: int, m: int) -> tuple[Array, Array]:
+    """The signs, and the n x m table of powers."""
     t = np.linspace(-1.0, 1.0, n)
-    rest = np.sign(t) - pt.dot(np.vander(t, m, increasing=True), x)
-    return 0.5 * pt.sum(rest * rest)
+    return np.sign(t), np.vander(t, m, increasing=True)
 
 
-def torch_table(torch: Any, n: int, m: int, x: Any) -> Any:
-    t = torch.linspace(-1.0, 1.0, n, dtype=torch.float64)
-    rest = torch.sign(t) - torch.vander(t, m, increasing=True) @ x
-    return 0.5 * torch.sum(rest * rest)
+def table(xp: Any, n: int, m: int, x: Any) -> Any:
+    signs, powers = constants(n, m)
+    rest = signs - xp.dot(powers, x)
+    return 0.5 * xp.sum(rest * rest)
+
+
+def torch_table(signs: Any, powers: Any) -> Any:
+    def program(torch: Any, x: Any) -> Any:
+        rest = signs - torch.mv(powers, x)
+        return 0.5 * torch.dot(rest, rest)
+
+    return program
+
+
+def by_torch(n: int, m: int, peer: str) -> Any:
+    """The constants are tensors before anything is timed."""
+
+    def build(x: Array) -> Program:
+        program = torch_table(*map(peers.torch().from_numpy, constants(n, m)))
+        return peers.MAKERS[peer](program, [0], "scalar")(x)
+
+    return build
 
 
 def by_hand(x: Array, n: int) -> Program:
@@ -82,28 +101,27 @@ def workload(n: int, m: int = 128, *, quick: bool = False) -> Workload:
     def written(program: Any) -> Any:
         return lambda xp, x: program(xp, n, m, x)
 
-    found = peers.derivatives(
-        None,
-        [(m,)],
-        [0],
-        staticad=written(unrolled),
-        jax=written(jax_scan),
-        torch=written(torch_table),
-        pytensor=written(table),
-        autograd=written(table),
-    )
-    other = peers.derivatives(None, [(m,)], [0], staticad=written(table), jax=written(table))
+    def mygrad_table(mg: Any, x: Any) -> Any:
+        return table(SimpleNamespace(dot=mg.matmul, sum=mg.sum), n, m, x)
+
+    found = peers.derivatives(written(table), [(m,)], [0], torch=None, mygrad=mygrad_table)
+    loops = peers.derivatives(None, [(m,)], [0], staticad=written(unrolled), jax=written(jax_scan))
     return Workload(
         name="llsq",
         size=f"{n}",
         dtype="float64",
         data=lambda: (np.random.default_rng(0).random(m),),
-        peers={**found, **{f"{peer} (matrix)": build for peer, build in other.items()}, "hand": partial(by_hand, n=n)},
+        peers={
+            **found,
+            **{peer: by_torch(n, m, peer) for peer in ("torch", "torch.compile")},
+            **{f"{peer} ({'scan' if peer == 'jax' else 'unrolled'})": build for peer, build in loops.items()},
+            "hand": partial(by_hand, n=n),
+        },
         quick=quick,
     )
 
 
-WORKLOADS = [workload(128, quick=True), workload(2048, quick=True), workload(16392)]
+WORKLOADS = [workload(128, quick=True), workload(2048), workload(16392, quick=True)]
 
 
 def test_speed(entry: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import peers
-from benchmarks.workload import Array, Workload
+from benchmarks import hand, peers
+from benchmarks.workload import Array, Program, Workload
 
 
 def hidden(xp: Any, x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
@@ -45,6 +45,55 @@ def mygrad_loss(mg: Any, x: Any, y: Any, *weights: Any) -> Any:
     return softmax_crossentropy(hidden(mg, x, *weights), y.data)
 
 
+def by_hand(x: Array, labels: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Program:
+    """Products by BLAS where they are large; everything between two of them is one pass."""
+    exp, tanh, batch = hand.exp32, hand.tanh32, np.float32(len(x))
+
+    @hand.njit
+    def run(
+        x: Any, labels: Any, w1: Any, b1: Any, w2: Any, b2: Any,
+        h: Any, z: Any, dh: Any, dw1: Any, db1: Any, dw2: Any, db2: Any,
+    ) -> Any:  # fmt: skip
+        hand.dot(x, w1, h)
+        for i in range(h.shape[0]):
+            for j in range(h.shape[1]):
+                h[i, j] = tanh(h[i, j] + b1[j])
+        hand.dot(h, w2, z)
+        loss = np.float32(0)
+        db2[:] = 0
+        for i in range(z.shape[0]):
+            top = z[i, 0] + b2[0]
+            for j in range(z.shape[1]):
+                z[i, j] += b2[j]
+                top = hand.greater(top, z[i, j])
+            at, total = z[i, labels[i]], np.float32(0)
+            for j in range(z.shape[1]):
+                e = exp(z[i, j] - top)
+                z[i, j] = e
+                total = hand.add(total, e)
+            loss += np.log(total) + top - at
+            scale = np.float32(1) / (total * batch)
+            for j in range(z.shape[1]):
+                z[i, j] *= scale
+            z[i, labels[i]] -= np.float32(1) / batch
+            for j in range(z.shape[1]):
+                db2[j] += z[i, j]
+        hand.dot(h.T, z, dw2)
+        hand.dot(z, w2.T, dh)
+        db1[:] = 0
+        for i in range(h.shape[0]):
+            for j in range(h.shape[1]):
+                dh[i, j] *= np.float32(1) - h[i, j] * h[i, j]
+                db1[j] += dh[i, j]
+        hand.dot(x.T, dh, dw1)
+        return loss / batch
+
+    h, z = np.empty((len(x), w1.shape[1]), "float32"), np.empty((len(x), w2.shape[1]), "float32")
+    slopes = [np.empty_like(a) for a in (w1, b1, w2, b2)]
+    kept = (x, labels, w1, b1, w2, b2, h, z, np.empty_like(h), *slopes)
+    return lambda: (run(*kept), *slopes)
+
+
 def workload(batch: int, inputs: int, units: int, classes: int, *, quick: bool = False) -> Workload:
     def data() -> tuple[Array, ...]:
         rng = np.random.default_rng(0)
@@ -59,7 +108,8 @@ def workload(batch: int, inputs: int, units: int, classes: int, *, quick: bool =
         size=f"{batch}x{inputs}-{units}-{classes}",
         dtype="float32",
         data=data,
-        peers=peers.derivatives(
+        peers={"hand": by_hand}
+        | peers.derivatives(
             None,
             [("batch", inputs), ("batch",), (inputs, units), (units,), (units, classes), (classes,)],
             [2, 3, 4, 5],

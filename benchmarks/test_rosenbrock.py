@@ -46,6 +46,18 @@ def by_torch(x: Array, v: Array) -> Program:
     return run
 
 
+def by_torch_compile(torch: Any) -> Any:
+    def both(x: Any) -> Any:
+        slope, out = torch.func.grad_and_value(lambda x: value(torch, x))(x)
+        return out, slope
+
+    def run(x: Any, v: Any) -> Any:
+        (out, slope), (_, curved) = torch.func.jvp(both, (x,), (v,))
+        return out, slope, curved
+
+    return run
+
+
 def by_pytensor(x: Any, v: Any) -> Any:
     pt, grad = peers.namespace("pytensor"), peers.pytensor().grad
     out = value(pt, x)
@@ -66,15 +78,17 @@ def workload(n: int, *, quick: bool = False) -> Workload:
         size=f"{n}",
         dtype="float64",
         data=lambda: tuple(np.random.default_rng(0).uniform(-1, 1, (2, n))),
-        peers={  # torch.compile and MyGrad have no second derivatives
+        peers={  # MyGrad has no second derivatives
             **peers.staticad(by_staticad),
             "jax": peers.jax_function(by_jax),
             "torch": by_torch,
+            "torch.compile": peers.torch_compiled(by_torch_compile),
             "pytensor": peers.pytensor_function(by_pytensor),
             "autograd": by_autograd,
         },
         sizes={"n": n},
         quick=quick,
+        allocates=n >= 10**5,
     )
 
 

@@ -70,6 +70,7 @@ def workload(rows: int, columns: int, *, quick: bool = False) -> Workload:
         peers={**found, "hand": by_hand},
         sizes={"rows": rows},
         quick=quick,
+        allocates=rows >= 1000,
     )
 
 

@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 import gc
+import signal
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import repeat
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from benchmarks import peers
-from benchmarks.workload import INDEPENDENT, Array, Program, Workload, check, computed
+from benchmarks.results import family
+from benchmarks.workload import INDEPENDENT, Array, DisagreementError, Program, Workload, check, computed
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long to measure: at least ``rounds`` batches of at least ``batch`` seconds, and about ``total`` in all."""
+    """How long to measure: at least ``rounds`` batches of at least ``batch`` seconds, and about ``total`` in all.
+
+    A peer's program that is not built and called once within ``limit`` seconds is left out, with a note.
+    """
 
     rounds: int
     batch: float
     total: float
+    limit: float
 
 
-FULL = Pace(rounds=9, batch=0.02, total=1.5)
-QUICK = Pace(rounds=5, batch=0.004, total=0.1)
+PATIENCE = 15.0  # seconds for a program's building: what compiles quickly is never left out for want of time
+FULL = Pace(rounds=7, batch=0.01, total=0.3, limit=45.0)
+QUICK = Pace(rounds=5, batch=0.003, total=0.05, limit=PATIENCE)
+
+
+SOON = 8.0  # seconds for a process that is started again
+
+
+def within(pace: Pace, left: float, share: float) -> Pace:
+    """``pace``, made shorter so that a program's measurement takes no more than ``share`` seconds; ``left`` are those
+    of the whole run, of which building one program may not take more than a third, but may always take ``PATIENCE``."""
+    limit = max(PATIENCE, min(pace.limit, left / 3))
+    return replace(pace, total=min(pace.total, max(share, pace.batch)), limit=limit)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one peer did with one workload; ``seconds`` of a call, or ``note`` on why there is none."""
+    """What one peer did with one workload; ``seconds`` of a call, or ``note`` on why there is none.
+
+    ``first_call`` are the seconds of building, compiling and calling once; ``difference`` is that from ``reference``.
+    """
 
     workload: str
     size: str
@@ -47,65 +69,126 @@ class Row:
     costs: dict[str, Any] | None = None
 
 
+class TimeLimitError(BaseException):
+    """A program took too long to build; no ``Exception``, since compilers catch these and go on."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises `TimeLimitError` in the body after so many seconds, where the system has alarms."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeLimitError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, where a callback from native code lost it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@dataclass(frozen=True)
+class First:
+    """What came of building a program and calling it once."""
+
+    program: Program
+    found: list[Array]
+    seconds: float
+    reported: float | None  # of a program that takes the time itself
+
+
+def first(workload: Workload, peer: str, arrays: tuple[Array, ...], limit: float) -> First | str:
+    """The first call, or why there is none: a peer that cannot run this must not end the run."""
+    missing = peers.absent(peer)
+    if missing is not None:
+        return missing
+    try:
+        peers.load(peer)
+        with nullcontext() if family(peer) in ("staticad", "hand") else at_most(limit):
+            start = perf_counter()
+            program = workload.peers[peer](*arrays)
+            reported, found = computed(workload, program)
+            return First(program, found, perf_counter() - start, reported)
+    except TimeLimitError:
+        return f"not compiled within {limit:.0f} s"
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
+
+
+def start_libraries(chosen: Callable[[str], bool], pace: Pace) -> None:
+    """Compile something in each library, so that no row's first call pays for what only the first of all does."""
+    programs = peers.derivatives(lambda xp, x: xp.sum(x * x + x), [("n",)], [0])
+    workload = Workload("start", "", "float64", lambda: (np.ones(3),), programs)
+    for peer in filter(chosen, workload.peers):
+        first(workload, peer, workload.data(), pace.limit)
+
+
+def left_out(workload: Workload, peer: str) -> Row:
+    """The row of a peer that there was no time for."""
+    note = peers.absent(peer) or "left out: compiles for seconds, and the run was behind its time"
+    return Row(workload.name, workload.size, workload.dtype, peer, note)
+
+
 def measure(workload: Workload, pace: Pace, chosen: Callable[[str], bool] = lambda peer: True) -> list[Row]:
     """A row for every chosen peer. All programs are built and agree before one is timed, and then take turns."""
     arrays = workload.data()
-    rows: dict[str, dict[str, Any]] = {}
+    started = {peer: first(workload, peer, arrays, pace.limit) for peer in workload.peers if chosen(peer)}
+    firsts = {peer: f for peer, f in started.items() if isinstance(f, First)}
+    rows: dict[str, dict[str, Any]] = {
+        peer: {"note": f} if isinstance(f, str) else {"first_call": f.seconds} for peer, f in started.items()
+    }
+    reference = next((peer for peer in INDEPENDENT if peer in firsts), None)
     programs: dict[str, Program] = {}
-    found: dict[str, list[Array]] = {}
-    for peer, build in workload.peers.items():
-        if not chosen(peer):
-            continue
-        rows[peer] = {"note": peers.absent(peer)}
-        if rows[peer]["note"] is not None:
-            continue
-        try:
-            peers.load(peer)
-            start = perf_counter()
-            program = build(*arrays)
-            found[peer] = computed(workload, program)
-            rows[peer]["first_call"] = perf_counter() - start
-        except Exception as error:  # a peer that cannot run this must not end the run: the row says why
-            rows[peer]["note"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[
-                :200
-            ]
-            continue
-        programs[peer] = program
-    reference = next((peer for peer in INDEPENDENT if peer in found), None)
-    for peer in list(programs):
+    for peer, f in firsts.items():
         if reference is None:
             rows[peer]["note"] = "no independent peer to check against"
-            del programs[peer]
-        elif peer != reference:
-            try:
-                rows[peer]["difference"] = check(workload, peer, found[peer], found[reference])
+            continue
+        try:
+            if peer != reference:
+                rows[peer] |= {"difference": check(workload, peer, f.found, firsts[reference].found)}
                 rows[peer]["reference"] = reference
-            except AssertionError as error:
-                rows[peer]["note"] = str(error)
-                del programs[peer]
-    found.clear()
-    for peer, (times, count) in interleaved(programs, pace, reports=workload.reports).items():
+            programs[peer] = f.program
+        except DisagreementError as error:
+            rows[peer]["note"] = str(error)
+    timed = restarted(programs, firsts) if workload.reports else interleaved(programs, pace)
+    for peer, (times, count) in timed.items():
         low, middle, high = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
         rows[peer] |= {"seconds": middle, "quartiles": (low, high), "batches": len(times), "calls_per_batch": count}
         rows[peer]["costs"] = costs(programs[peer], workload)
     return [Row(workload.name, workload.size, workload.dtype, peer, **row) for peer, row in rows.items()]
 
 
-def interleaved(programs: dict[str, Program], pace: Pace, *, reports: bool) -> dict[str, tuple[list[float], int]]:
-    """For each program the seconds a call took in each batch, and the calls in a batch."""
-    if reports:  # each call is a process
-        pace = Pace(rounds=3, batch=0.0, total=0.0)
-    counts = {peer: 1 if reports else calls(program, pace.batch) for peer, program in programs.items()}
+Times = dict[str, tuple[list[float], int]]  # for each program the seconds a call took in each batch, and its calls
+
+
+def interleaved(programs: dict[str, Program], pace: Pace) -> Times:
     times: dict[str, list[float]] = {peer: [] for peer in programs}
     spent = dict.fromkeys(programs, 0.0)
     with undisturbed():
+        counts = {peer: calls(program, pace.batch) for peer, program in programs.items()}
         while active := [peer for peer in programs if unfinished(len(times[peer]), spent[peer], pace)]:
             for peer in active:
-                seconds = programs[peer]()[0] if reports else batch(programs[peer], counts[peer])
+                seconds = batch(programs[peer], counts[peer])
                 times[peer].append(seconds / counts[peer])
                 spent[peer] += seconds
             gc.collect()
     return {peer: (found, counts[peer]) for peer, found in times.items()}
+
+
+def restarted(programs: dict[str, Program], firsts: dict[str, First]) -> Times:
+    """Of programs whose every call is a process that reports its time: what is soon there is done three times."""
+    found: Times = {}
+    for peer, program in programs.items():
+        reported = firsts[peer].reported
+        assert reported is not None
+        found[peer] = ([reported, *(program()[0] for _ in range(2 if firsts[peer].seconds < SOON else 0))], 1)
+    return found
 
 
 def unfinished(batches: int, spent: float, pace: Pace) -> bool:
@@ -114,6 +197,8 @@ def unfinished(batches: int, spent: float, pace: Pace) -> bool:
 
 
 def batch(program: Program, count: int) -> float:
+    if count > 4:
+        program()  # into the caches, which another program has just used
     start = perf_counter()
     for _ in repeat(None, count):
         program()
@@ -130,12 +215,14 @@ def calls(program: Program, seconds: float) -> int:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """No garbage collection in the middle of a batch."""
+    """No garbage collection in the middle of a batch; one between batches looks at nothing that is older than these."""
     gc.collect()
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.enable()
 
 

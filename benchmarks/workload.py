@@ -24,7 +24,8 @@ class Workload:
     """One program at one size: ``peers`` make it, each in its best form, from the arrays that ``data`` returns.
 
     ``sizes`` are those of the symbolic dimensions in staticad's version, to count its flops and bytes. A program whose
-    ``reports`` is true returns ``(seconds, results)``: it took the time itself, in another process.
+    ``reports`` is true returns ``(seconds, results)``: it took the time itself, in another process. ``allocates``: some
+    peer makes large temporaries, so what malloc does with freed pages matters.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Workload:
     sizes: Mapping[str, int] = field(default_factory=dict)
     quick: bool = False
     reports: bool = False
+    allocates: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} {self.size}"
@@ -53,10 +55,11 @@ def results(program_result: Any) -> list[Array]:
     return [np.asarray(program_result)]
 
 
-def computed(workload: Workload, program: Program) -> list[Array]:
-    """The results of one call, copied, since the next may write where they are."""
+def computed(workload: Workload, program: Program) -> tuple[float | None, list[Array]]:
+    """The time that a call reports, if it does, and its results, copied, since the next may write where they are."""
     found = program()
-    return [a.copy() for a in results(found[1] if workload.reports else found)]
+    seconds, found = found if workload.reports else (None, found)
+    return seconds, [a.copy() for a in results(found)]
 
 
 def difference(actual: Sequence[Array], expected: Sequence[Array]) -> float:

@@ -13,15 +13,30 @@ import numpy as np
 
 from staticad.expressions import CODE, comment, fill, is_atom, is_literal, literal
 from staticad.ir import Check, Node
-from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Whole, accesses, is_var, statements
+from staticad.loops import (
+    Compute,
+    Coordinates,
+    Item,
+    Loop,
+    Start,
+    Statement,
+    Step,
+    Tile,
+    Whole,
+    accesses,
+    elements,
+    is_var,
+    statements,
+)
 from staticad.lowering import Call, Contract, Guard, Map, Reduce, Source, Uninitialised, Update, View
 from staticad.names import LOOP_VARIABLES, Names
 from staticad.plan import Plan
-from staticad.products import Product, contraction
-from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbols
+from staticad.products import contraction
+from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
 
-#: Steps of innermost loops that LLVM would unroll before it vectorises. Fewer are best unrolled; more it leaves alone.
-UNROLLED = range(9, 129)
+#: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
+#: leaves them alone.
+UNROLLED = frozenset({4, *range(8, 129)})
 #: Expressions longer than this many characters get a name.
 LONG = 80
 
@@ -113,7 +128,9 @@ class Body:
         self.names = Names()
         self.names.used |= self.module.names.used
         self.variables: dict[Symbol, str] = {}
+        self.depends: dict[Symbol, set[Symbol]] = {}  # of a bounded coordinate: the loop variables it is made of
         self.extents: dict[Symbol, Dim] = {}
+        self.blocks: dict[Symbol, Loop] = {}
         self.scalars: dict[Node, str] = {}
         self.targets: dict[Node, Coordinates] = {}
         self.accumulators: dict[Node, str] = {}
@@ -123,7 +140,7 @@ class Body:
         ]
         self.names.used |= set(self.loop_names)
         scope = Scope(None)
-        self.root = scope
+        self.root = self.outermost = scope
         self.items_into(self.items, scope)
         for node in self.copied:
             self.copy(node, scope)
@@ -156,8 +173,16 @@ class Body:
             start = typed(lower.init(node.dtype), node.dtype)
             scope.lines.append(f"{name} = {start}")
         inside = Scope(scope, loop)
+        if scope is self.root:
+            self.outermost = inside
         self.variables[loop.var] = self.loop_names[scope.depth]
         self.extents[loop.var] = loop.extent
+        if loop.block:
+            end = self.variables[loop.end] = self.names.claim(f"{self.variables[loop.var]}_end")
+            self.blocks[loop.var] = loop
+            inside.lines.append(
+                f"{end} = min({self.variables[loop.var]} + {loop.block}, {self.module.size(loop.extent)})"
+            )
         if loop.extent == 0:
             # Nothing of the body may be written: what is hoisted out of it would read where there is nothing.
             self.targets |= {s.node: s.target for _, s in statements(loop.body) if isinstance(s, Step)}
@@ -177,6 +202,10 @@ class Body:
     def steps(self, loop: Loop) -> str:
         """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""
         size = self.module.size(loop.extent)
+        if loop.block:
+            return f"0, {size}, {loop.block}"
+        if loop.within:
+            return f"{self.variables[loop.within.var]}, {self.variables[loop.within.end]}"
         inner = not any(isinstance(item, Loop) for item in loop.body)
         return f"m.steps({size})" if inner and isinstance(loop.extent, int) and loop.extent in UNROLLED else size
 
@@ -196,6 +225,8 @@ class Body:
             self.start(item, scope)
         elif isinstance(item, Step):
             self.step(item, scope)
+        elif isinstance(item, Tile):
+            self.tile(item, scope)
         else:
             self.whole(item, scope)
 
@@ -215,11 +246,16 @@ class Body:
         b = self.plan.buffers.get(buffer)
         axes = range(len(buffer.shape)) if b is None else b.axes
         name = self.array(buffer)
-        at = ", ".join(self.coordinate(index[axis], scope) for axis in axes)
+        starts = {} if b is None else {axis: symbol(loop.var) for axis, loop in b.blocks.items()}
+        at = ", ".join(self.coordinate(add(index[axis], mul(-1, starts.get(axis, 0))), scope) for axis in axes)
         return f"{name}[{at or '()'}]"
 
     def array(self, buffer: Node) -> str:
-        """The name of an array; a view of the workspace is made when the function first needs it, outside loops."""
+        """The name of an array; a view of the workspace is made when the function first needs it, outside loops.
+
+        A view says that nothing else uses its memory from there on: those of buffers that take turns inside of a loop
+        are made in it.
+        """
         b = self.plan.buffers.get(buffer)
         if b is None or b.place != "work":
             return self.module.arrays[buffer]
@@ -227,11 +263,15 @@ class Body:
             name = self.slots[buffer] = self.names.claim(self.hint(buffer))
             shape = ", ".join(map(self.module.size, b.shape)) + ("," if len(b.shape) == 1 else "")
             text = f"{name} = m.slot_{CODE[buffer.dtype]}(work, {self.module.size(b.offset)}, ({shape}))"
-            self.root.lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
+            lines = self.root.lines if b.base is None else self.outermost.lines
+            lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
         return self.slots[buffer]
 
     def start(self, item: Start, scope: Scope) -> None:
         lower = item.node.op.lower
+        if isinstance(lower, Contract):
+            scope.lines.append(f"m.clear({self.array(item.buffer)})")
+            return
         if isinstance(lower, Update):
             text = self.element(item.node.args[0], item.index, scope)
         else:
@@ -264,40 +304,34 @@ class Body:
 
     def whole(self, item: Whole, scope: Scope) -> None:
         node, lower = item.node, item.node.op.lower
-        out = self.array(item.buffer)
-        if isinstance(lower, Contract):
-            product = contraction(self.storage, node)
-            x, y = (self.array(x) for x in product.arrays)
-            self.product(product, node.params["spec"], x, y, out, scope)
-        else:
-            assert isinstance(lower, Call)
-            arguments = [out, *(self.array(self.storage.buffer(x)) for x in node.args), *lower.params(node.params)]
-            scope.lines.append(f"m.{lower.function}({', '.join(arguments)})")
+        assert isinstance(lower, Call)
+        arrays = [self.array(item.buffer), *(self.array(self.storage.buffer(x)) for x in node.args)]
+        scope.lines.append(f"m.{lower.function}({', '.join([*arrays, *lower.params(node.params)])})")
 
-    def product(self, product: Product, spec: str, x: str, y: str, out: str, scope: Scope) -> None:
+    def tile(self, item: Tile, scope: Scope) -> None:
         """Calls of the product kernel, in loops over the letters that it does not cover."""
-        size = self.module.size
+        product = contraction(self.plan, item, self.blocks)
+        spec: str = item.node.params["spec"]
+        x, y, out = (self.array(array) for array in (*product.arrays, item.buffer))
         loops = {**product.loops, **product.summed}
         names = dict(zip(loops, self.loop_names[scope.depth :], strict=False))
-        values: dict[Symbol, str] = {Symbol(letter, "var"): name for letter, name in names.items()}
+        self.variables |= {Symbol(letter, "var"): name for letter, name in names.items()}
 
-        def offset(d: Dim) -> str:
-            return render(d, lambda s: values[s] if isinstance(s, Symbol) and s in values else self.module.sizes[s])  # pyright: ignore
-
-        def call(starts: Sequence[Dim], extents: Sequence[Dim], more: str) -> str:
-            numbers = [*map(offset, starts), *map(size, [*extents, *(d for group in product.strides for d in group)])]
-            return f"m.contract({x}, {y}, {out}, {', '.join(numbers)}{more})  # {spec}"
+        def call(starts: Sequence[Dim], extents: Sequence[Dim], more: bool) -> str:
+            numbers = [*starts, *extents, *(d for group in product.strides for d in group)]
+            at = ", ".join(self.coordinate(d, scope) for d in numbers)
+            return f"m.contract({x}, {y}, {out}, {at}{', True' if more else ''})  # {spec}"
 
         indent = ""
         for letter, extent in product.loops.items():
-            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            scope.lines.append(f"{indent}for {names[letter]} in range({self.coordinate(extent, scope)}):")
             indent += "    "
-        if product.summed:  # zeros first, by a sum of nothing
-            scope.lines.append(indent + call((0, 0, product.starts[2]), (*product.extents[:3], 0), ""))
+        if product.summed and not item.more:  # zeros first, by a sum of nothing
+            scope.lines.append(indent + call((0, 0, product.starts[2]), (*product.extents[:3], 0), False))
         for letter, extent in product.summed.items():
-            scope.lines.append(f"{indent}for {names[letter]} in range({size(extent)}):")
+            scope.lines.append(f"{indent}for {names[letter]} in range({self.coordinate(extent, scope)}):")
             indent += "    "
-        scope.lines.append(indent + call(product.starts, product.extents, ", True" if product.summed else ""))
+        scope.lines.append(indent + call(product.starts, product.extents, item.more or bool(product.summed)))
 
     # elements --------------------------------------------------------------------------------------------------------
 
@@ -313,12 +347,14 @@ class Body:
             b = self.plan.buffers.get(buffer)
             if b is not None and b.place == "scalar":
                 return self.scalars[buffer]
-            text = self.place(buffer, index, scope)
-            return self.share(key, node, index, text, scope, self.array(buffer) + self.suffix(index))
+            home = self.home(node, index, scope)
+            text = self.place(buffer, index, home)
+            return self.share(key, text, scope, home, self.array(buffer) + self.suffix(index))
         if isinstance(node.op.lower, Uninitialised):
             return literal(0, node.dtype)
-        text = self.formula(node, index, scope)
-        return self.share(key, node, index, text, scope, self.hint(node))
+        home = self.home(node, index, scope)  # what the formula needs must be known where it may be moved to
+        text = self.formula(node, index, home)
+        return self.share(key, text, scope, home, self.hint(node))
 
     def hint(self, node: Node) -> str:
         """What to call a value: the user's name, or the operation's; a reshape is called as what it is of."""
@@ -329,14 +365,14 @@ class Body:
     def suffix(self, index: Coordinates) -> str:
         """``_ij`` for the element at ``[i, j]``; nothing where a coordinate is more than a loop variable."""
         found = [d for d in index if d != 0]
-        plain = [self.variables[s] for d in found for s in symbols(d) if s in self.variables and is_var(d, s)]
+        loops = self.variables.keys() - self.depends.keys()
+        plain = [self.variables[s] for d in found for s in symbols(d) if s in loops and is_var(d, s)]
         return "_" + "".join(plain) if plain and len(plain) == len(found) else ""
 
-    def share(self, key: object, node: Node, index: Coordinates, text: str, scope: Scope, hint: str) -> str:
+    def share(self, key: object, text: str, scope: Scope, home: Scope, hint: str) -> str:
         """Give an expression a name where it is used again, is long, or belongs outside of an inner loop."""
         if is_literal(text) or text.isidentifier():
             return text
-        home = self.home(node, index, scope)
         if self.counting or self.counts[key] > 1 or home is not scope or len(text) > LONG:
             text = self.assign(hint, text, home)
             home.known[key] = text
@@ -347,9 +383,7 @@ class Body:
 
         All it needs is known there and nothing changes inside.
         """
-        found: set[Symbol] = set()
-        for d in index:
-            found |= symbols(d)
+        found = self.loop_variables(*index)
         reads: set[Node] | None = None
         while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
             if reads is None:
@@ -392,29 +426,81 @@ class Body:
         return known
 
     def guarded(self, node: Node, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> str:
-        """An element where the guards hold, else the fill value; nothing is read where they do not."""
+        """An element where the guards hold, else the fill value; nothing is read from where they do not."""
+        bounds = [self.bounds(guard) for guard in guards]
         conditions: list[str] = []
-        for guard in guards:
+        for guard, (low, high) in zip(guards, bounds, strict=True):
             value = self.coordinate(guard.value, scope)
-            low = "" if known_ge(guard.value, 0) else "0 <= "
-            high = "" if self.surely_below(guard.value, guard.extent) else f" < {self.module.size(guard.extent)}"
             if low or high:
-                conditions.append(f"{low}{value}{high}")
+                above = f" < {self.module.size(guard.extent)}" if high else ""
+                conditions.append(f"{'0 <= ' if low else ''}{value}{above}")
             if guard.step != 1:
                 conditions.append(f"({value}) % {guard.step} == 0")
         condition = " and ".join(conditions)
+        x, otherwise = node.args[0], literal(node.params["fill"], node.dtype)
         if not conditions:
-            return self.element(node.args[0], index, scope)
-        otherwise = literal(node.params["fill"], node.dtype)
-        inside = Scope(scope, scope.loop, closed=True)
-        text = self.element(node.args[0], index, inside)
-        if not inside.lines:
+            return self.element(x, index, scope)
+        checked = [(guard, bound) for guard, bound in zip(guards, bounds, strict=True) if any(bound) or guard.step != 1]
+        if self.steady([guard for guard, _ in checked], index, scope):
+            moved = {guard.value: self.bounded(guard, *bound, scope) for guard, bound in checked}
+            used = self.loop_variables(*(guard.value for guard, _ in checked))
+            inside = self.hoisted("inside", condition, used, scope)
+            value = self.element(x, tuple(moved.get(d, d) for d in index), scope)
+            if not (value.isidentifier() or is_literal(value)):
+                value = self.assign(self.hint(x), value, scope)
+            return f"{value} if {inside} else {otherwise}"
+        within = Scope(scope, scope.loop, closed=True)
+        text = self.element(x, index, within)
+        if not within.lines:
             return f"{text if is_atom(text) else f'({text})'} if {condition} else {otherwise}"
         name = self.names.claim(node.op.name)
         scope.lines.append(f"if {condition}:")
-        scope.lines += ["    " + line for line in [*inside.lines, f"{name} = {text}"]]
+        scope.lines += ["    " + line for line in [*within.lines, f"{name} = {text}"]]
         scope.lines += ["else:", f"    {name} = {otherwise}"]
         return name
+
+    def bounds(self, guard: Guard) -> tuple[bool, bool]:
+        """Whether the lower and the upper bound of a guard must be looked at."""
+        return not known_ge(guard.value, 0), not self.surely_below(guard.value, guard.extent)
+
+    def steady(self, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> bool:
+        """Whether all guards say the same in every step of the loop around.
+
+        A guarded element is then read unconditionally, at the nearest place there is: what the loop does is plain
+        arithmetic, which vectorises."""
+        if scope.loop is None or scope.closed or any(True for _ in elements(index)):
+            return False
+        return all(
+            guard.step == 1
+            and guard.value in index
+            and known_ge(guard.extent, 1)
+            and scope.loop.var not in self.loop_variables(guard.value)
+            for guard in guards
+        )
+
+    def bounded(self, guard: Guard, low: bool, high: bool, scope: Scope) -> Dim:
+        """The coordinate of a guard, moved into the range where it holds."""
+        text = self.coordinate(guard.value, scope)
+        text = f"max({text}, 0)" if low else text
+        text = f"min({text}, {self.module.size(add(guard.extent, -1))})" if high else text
+        used = self.loop_variables(guard.value)
+        name = self.hoisted("at", text, used, scope)
+        found = Symbol(name, "var")
+        self.variables[found], self.extents[found], self.depends[found] = name, guard.extent, used
+        return symbol(found)
+
+    def hoisted(self, hint: str, text: str, used: set[Symbol], scope: Scope) -> str:
+        """The name of an expression of the loop variables ``used``, computed where all of them are known."""
+        while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in used:
+            scope = scope.parent
+        name = scope.find(("hoisted", text)) or self.assign(hint, text, scope)
+        scope.known["hoisted", text] = name
+        return name
+
+    def loop_variables(self, *index: Dim) -> set[Symbol]:
+        """What coordinates are made of."""
+        found = set[Symbol]().union(*map(symbols, index))
+        return found.union(*(self.depends[s] for s in found if s in self.depends))
 
     def surely_below(self, value: Dim, extent: Dim) -> bool:
         """Whether ``value < extent`` wherever the loops come to, as a polynomial that rises in each variable shows."""

@@ -13,7 +13,7 @@ from staticad.ir import Check, Node
 from staticad.kernels import Kernel, kernel
 from staticad.loops import Item
 from staticad.plan import Plan
-from staticad.shapes import Expr, Symbol, symbol, symbols
+from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,10 @@ class Emitter:
             self.functions[name] = function_text(f'@kernel("{part.signature}")', name, part.arguments, part.lines)
         return self.function_names[key]
 
-    def place(self, node: Node, lines: list[str]) -> str:
+    def place(self, node: Node | Dim, lines: list[str]) -> str:
         """The name of an array in ``main``; of one in the workspace, only where it lies is told."""
+        if not isinstance(node, Node):
+            return f"m.at(work, {self.shared.size(node)})"
         b = self.plan.buffers.get(node)
         if b is None or b.place != "work":
             return self.shared.arrays[node]

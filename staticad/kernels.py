@@ -14,23 +14,22 @@ from staticad.expressions import CODE
 from staticad.ir import Node
 from staticad.loops import Item, statements
 from staticad.lowering import Source, View
-from staticad.plan import Plan
-from staticad.shapes import Dim, Symbol
+from staticad.shapes import Dim, Symbol, add, mul
 
 
 @dataclass(frozen=True)
 class Kernel:
     """A kernel function and one call of it.
 
-    ``lines`` are its body, ``signature`` its types; ``arrays`` and ``sizes`` what it is called with; ``failures`` what
-    the codes from 1 on that it returns mean there.
+    ``lines`` are its body, ``signature`` its types; ``arrays`` and ``sizes`` what it is called with (a `Dim`: what lies
+    there in the workspace); ``failures`` what the codes from 1 on that it returns mean there.
     """
 
     name: str
     signature: str
     arguments: tuple[str, ...]
     lines: tuple[str, ...]
-    arrays: tuple[Node, ...]
+    arrays: tuple[Node | Dim, ...]
     sizes: tuple[Symbol, ...]
     failures: tuple[Failure, ...]
 
@@ -41,28 +40,19 @@ def kernel(module: Module, items: list[Item], copied: Sequence[Node] = ()) -> Ke
     ``module`` knows which buffers and sources are one array."""
     body = KernelBody(module, items, copied)
     lines = body.lines()
-    views: list[str] = []
-    codes: list[str] = []
-    for node, name in body.given.values():
-        shape = ", ".join(map(body.module.size, shape_of(module.plan, node)))
-        shape += "," if len(shape_of(module.plan, node)) == 1 else ""
-        views.append(f"{name} = m.array_{CODE[node.dtype]}({name}, ({shape}))")
-        codes.append(f"{CODE[node.dtype]}[]")
+    given = list(body.given.values())
+    views = [f"{name} = {body.view('array', node, name)}" for node, name in given if isinstance(node, Node)]
+    codes = [f"{CODE[node.dtype] if isinstance(node, Node) else 'u1'}[]" for node, _ in given]
     sizes = body.sizes
     return Kernel(
         name=subject(items, copied),
         signature=", ".join([*codes, *["i8"] * len(sizes)]),
-        arguments=(*(name for _, name in body.given.values()), *sizes.values()),
+        arguments=(*(name for _, name in given), *sizes.values()),
         lines=(*views, *lines, "return 0"),
-        arrays=tuple(node for node, _ in body.given.values()),
+        arrays=tuple(node for node, _ in given),
         sizes=tuple(sizes),
         failures=tuple(body.module.failures),
     )
-
-
-def shape_of(plan: Plan, node: Node) -> Sequence[Dim]:
-    b = plan.buffers.get(node)
-    return node.shape if b is None else b.shape
 
 
 def subject(items: Sequence[Item], copied: Sequence[Node]) -> str:
@@ -90,17 +80,37 @@ class KernelBody(Body):
         return buffer if b is not None and b.place == "work" else self.program.arrays[buffer]
 
     def write(self) -> list[str]:
-        self.given: dict[object, tuple[Node, str]] = {}
+        self.given: dict[object, tuple[Node | Dim, str]] = {}
         self.sizes: dict[Symbol, str] = {}
         self.module = Module(self.plan, self.program.targets)
         self.module.sizes = Sizes(self)
         return super().write()
 
     def array(self, buffer: Node) -> str:
+        b = self.plan.buffers.get(buffer)
+        if b is not None and b.base is not None:
+            return self.part(buffer, b.base, b.offset)
         key = self.key(buffer)
         if key not in self.given:
             self.given[key] = buffer, self.names.claim("out" if key in self.written else "x")
         return self.given[key][1]
+
+    def part(self, buffer: Node, base: Dim, offset: Dim) -> str:
+        """The name of one of the buffers that take turns in the same memory."""
+        if base not in self.given:
+            self.given[base] = base, self.names.claim("work")
+        if buffer not in self.slots:
+            self.slots[buffer] = self.names.claim(self.hint(buffer))
+            place = f"{self.given[base][1]}, {self.module.size(add(offset, mul(-1, base)))}"
+            self.outermost.lines.append(f"{self.slots[buffer]} = {self.view('slot', buffer, place)}")
+        return self.slots[buffer]
+
+    def view(self, how: str, buffer: Node, place: str) -> str:
+        """An array at some place, as source."""
+        b = self.plan.buffers.get(buffer)
+        found = buffer.shape if b is None else b.shape
+        shape = ", ".join(map(self.module.size, found)) + ("," if len(found) == 1 else "")
+        return f"m.{how}_{CODE[buffer.dtype]}({place}, ({shape}))"
 
     def hint(self, node: Node) -> str:
         while isinstance(node.op.lower, View) and node.op.lower.alias:

@@ -19,6 +19,9 @@ class Loop:
 
     ``writes`` (buffer to the indices it is written at) and ``reads`` describe everything inside; ``weight`` is its
     size.
+
+    With ``block``, it goes over its range in blocks of so many steps: ``var`` is the first of a block, and stands for
+    all of it in the coordinates of what is inside. A loop ``within`` a block loop goes over the steps of one block.
     """
 
     var: Symbol
@@ -28,6 +31,17 @@ class Loop:
     writes: dict[Node, list[Coordinates]] = field(default_factory=dict[Node, "list[Coordinates]"])
     reads: set[Node] = field(default_factory=set[Node])
     weight: int = 0
+    block: int = 0
+    within: Loop | None = None
+
+    def fixes(self, d: object, path: Sequence[Loop]) -> bool:
+        """Whether coordinate ``d`` of something inside ``path`` is this loop's variable, or in this loop's block."""
+        return is_var(d, self.var) or any(loop.within is self and is_var(d, loop.var) for loop in path)
+
+    @property
+    def end(self) -> Symbol:
+        """The end of the present block."""
+        return Symbol(f"{self.var.name}_end", "var")
 
 
 @dataclass(eq=False)
@@ -45,7 +59,9 @@ class Compute:
 
 @dataclass(eq=False)
 class Start:
-    """The element of an accumulating ``node`` at ``index`` gets its first value: a constant, or operand 0's element."""
+    """The element of an accumulating ``node`` at ``index`` gets its first value: a constant, or operand 0's element.
+
+    For a product whose parts add up, it is all elements that do."""
 
     node: Node
     buffer: Node
@@ -73,7 +89,29 @@ class Whole:
     buffer: Node
 
 
-Statement: TypeAlias = Compute | Start | Step | Whole
+@dataclass(eq=False)
+class Tile:
+    """A part of a product: ``letters`` of its spec are fixed to the variables of loops (or of blocks) around it.
+
+    ``target`` and ``sources`` are the indices of the result and of the operands, through their strided views, with
+    `covered` symbols for the other letters; None for an operand that is read as flat memory. ``more``: it adds to what
+    is there.
+    """
+
+    node: Node
+    buffer: Node
+    letters: dict[str, Symbol]
+    target: Coordinates
+    sources: list[tuple[Node, Coordinates | None]]
+    more: bool
+
+
+def covered(letter: str) -> Symbol:
+    """What stands in indices for the letter of a product whose whole range a statement covers."""
+    return Symbol(f"all_{letter}", "var")
+
+
+Statement: TypeAlias = Compute | Start | Step | Whole | Tile
 Item: TypeAlias = Loop | Statement
 
 
@@ -154,10 +192,15 @@ def dump(items: Sequence[Item], name: Callable[[Node], str], indent: str = "") -
     for item in items:
         if isinstance(item, Loop):
             after = f"  # gives {', '.join(map(name, item.reduces))}" if item.reduces else ""
-            lines.append(f"{indent}for {item.var} in range({item.extent}):{after}")
+            steps = f"block({item.within.var})" if item.within else f"range({item.extent})"
+            steps = f"range(0, {item.extent}, {item.block})" if item.block else steps
+            lines.append(f"{indent}for {item.var} in {steps}:{after}")
             lines.append(dump(item.body, name, indent + "    "))
         elif isinstance(item, Step):
             lines.append(f"{indent}{name(item.node)}[{_join(item.target)}] <- [{_join(item.source)}]")
+        elif isinstance(item, Tile):
+            verb = "+=" if item.more else "="
+            lines.append(f"{indent}{name(item.node)}[{_join(item.target)}] {verb} {item.node.op.name}(...)")
         elif isinstance(item, Whole):
             lines.append(f"{indent}{name(item.node)} = {item.node.op.name}(...)")
         else:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staticad.ir import Node
-from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Whole, elements, is_var, statements
+from staticad.loops import Compute, Coordinates, Item, Loop, Start, Statement, Step, Tile, Whole, elements, statements
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
 from staticad.shapes import Dim, Shape, add, evaluate, floordiv, is_static, known_ge, maximum, mul, product, symbols
@@ -32,8 +32,11 @@ PACK_LIMIT = 200
 class Buffer:
     """Where a stored value lives.
 
-    ``axes``: those of its shape that exist in memory (loops around all uses fix the rest). ``place``: "scalar" (a local
-    variable), "work" (at ``offset`` bytes of the workspace) or "output".
+    ``axes``: those of its shape that exist in memory (loops around all uses fix the rest); ``blocks``: those of them
+    that exist for one block of a loop over blocks. ``place``: "scalar" (a local variable), "work" (at ``offset`` bytes
+    of the workspace) or "output". ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
+    the steps between which it must be kept: of such items, and of what is directly inside of them. ``base`` is set
+    where other buffers of the same item have some of its memory at other steps: where what they have together begins.
     """
 
     node: Node
@@ -41,11 +44,15 @@ class Buffer:
     place: str
     first: int
     last: int
+    start: int
+    stop: int
+    blocks: dict[int, Loop] = field(default_factory=dict[int, Loop])
     offset: Dim = 0
+    base: Dim | None = None
 
     @property
     def shape(self) -> Shape:
-        return tuple(self.node.shape[axis] for axis in self.axes)
+        return tuple(self.blocks[axis].block if axis in self.blocks else self.node.shape[axis] for axis in self.axes)
 
     @property
     def bytes(self) -> Dim:
@@ -71,7 +78,8 @@ class Plan:
 class Use:
     """One use of a buffer: the loops around it, the index (None: all of it), and where it is.
 
-    That is the top-level item and the statement it is in.
+    That is the top-level item, the statement, and what is directly ``inside`` of the item it is in. ``address``: by a
+    function that is given its address.
     """
 
     path: tuple[Loop, ...]
@@ -80,6 +88,8 @@ class Use:
     order: int
     writes: bool = False
     run_time: bool = False
+    address: bool = False
+    inside: int = 0
 
 
 def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, Node]) -> Plan:
@@ -98,23 +108,31 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
             if use.run_time:
                 checked = position
     copied = [x for x, source in updates.items() if not in_place(uses[x], uses.get(source, []), checked)]
+    steps = [0]
+    for item in schedule.body:
+        steps.append(steps[-1] + (len(item.body) if isinstance(item, Loop) else 1))
     buffers: dict[Node, Buffer] = {}
     for node, found in uses.items():
         if node not in schedule.storage.root:
             continue
         whole = node in outputs or node in updates
-        axes = tuple(range(len(node.shape))) if whole else kept_axes(node, found)
+        axes, blocks, passing = (tuple(range(len(node.shape))), {}, False) if whole else kept_axes(node, found)
         first, last = min(u.position for u in found), max(u.position for u in found)
         if node in copied:
             place, last = "work", len(schedule.body)
         elif whole:
             place = "output"
-        elif axes or part_of[first] != part_of[last] or any(u.index is None for u in found):
+        elif axes or part_of[first] != part_of[last] or any(u.index is None or u.address for u in found):
             place = "work"
         else:
             place = "scalar"
-        buffers[node] = Buffer(node, axes, place, first, last)
-    work = assign_offsets([b for b in buffers.values() if b.place == "work"])
+        start, stop = steps[first], steps[last + 1] - 1 if last < len(schedule.body) else steps[-1]
+        if passing:
+            start, stop = start + min(u.inside for u in found), start + max(u.inside for u in found)
+        buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks)
+    stored = [b for b in buffers.values() if b.place == "work"]
+    work = assign_offsets(stored)
+    find_shared(stored)
     return Plan(schedule, parts, buffers, work, copied)
 
 
@@ -133,7 +151,7 @@ def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
     loops = common_prefix([u.path for u in together])
     fixed = all(
         any(
-            all(u.index is not None and is_var(u.index[axis], loop.var) for u in together)
+            all(u.index is not None and loop.fixes(u.index[axis], u.path) for u in together)
             for axis in range(len(new[0].index or ()))
         )
         for loop in loops
@@ -152,8 +170,8 @@ def split(body: Sequence[Item]) -> list[list[Item]]:
         return [list(body)]
     parts: list[list[Item]] = []
     for item in body:
-        alone = isinstance(item, (Loop, Whole))
-        if alone or not parts or isinstance(parts[-1][0], (Loop, Whole)) or len(parts[-1]) >= RUN:
+        alone = isinstance(item, (Loop, Tile, Whole))
+        if alone or not parts or isinstance(parts[-1][0], (Loop, Tile, Whole)) or len(parts[-1]) >= RUN:
             parts.append([])
         parts[-1].append(item)
     return parts
@@ -167,6 +185,7 @@ def item_weight(item: Item) -> int:
 
 def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Node, Use]]:
     """Every use of a buffer below a top-level item."""
+    place = {id(child): k for k, child in enumerate(item.body)} if isinstance(item, Loop) else {}
     for order, (path, statement) in enumerate(statements([item])):
         reads: Reads = []
         written: tuple[tuple[Loop, ...], Coordinates | None] = (path, None)
@@ -186,15 +205,15 @@ def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Nod
                 outer = path[: next(k for k, loop in enumerate(path) if statement.node in loop.reduces)]
             written = (outer, statement.target)
             reads = step_reads(storage, statement)
+        elif isinstance(statement, Tile):
+            written, reads = (path, statement.target), statement.sources
         else:
-            for x in statement.node.args:
-                while not storage.has_memory(x):
-                    x = x.args[0]
-                reads.append((storage.buffer(x), None))
-        run_time = checks_indices(storage, statement)
-        yield statement.buffer, Use(written[0], written[1], position, order, True, run_time)
+            reads = [(storage.buffer(x), None) for x in statement.node.args]
+        run_time, address = checks_indices(storage, statement), isinstance(statement, Tile)
+        inside = place[id([*path, statement][1])] if place else 0
+        yield statement.buffer, Use(written[0], written[1], position, order, True, run_time, address, inside)
         for node, index in reads:
-            yield node, Use(path, index, position, order)
+            yield node, Use(path, index, position, order, address=address, inside=inside)
 
 
 def checks_indices(storage: Storage, statement: Statement) -> bool:
@@ -224,21 +243,28 @@ def step_reads(storage: Storage, step: Step) -> Reads:
     return [read for x in step.node.args for read in storage.element_reads(x, step.source)]
 
 
-def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[int, ...]:
-    """The axes of a buffer that must exist at once.
+def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[tuple[int, ...], dict[int, Loop], bool]:
+    """The axes of a buffer that must exist at once, and those of them of which one block must.
 
-    They are all but those whose coordinate is one loop's variable in every use.
+    They are all but those whose coordinate is one loop's variable in every use. Also tells whether the outermost of
+    these loops is one, so that nothing is kept from one of its steps to the next.
     """
-    indices = [u.index for u in uses]
     axes = list(range(len(node.shape)))
-    if any(index is None for index in indices):
-        return tuple(axes)
-    for loop in common_prefix([u.path for u in uses]):
-        fixed = [axis for axis in axes if all(index is not None and is_var(index[axis], loop.var) for index in indices)]
+    blocks: dict[int, Loop] = {}
+    passing = False
+    if any(u.index is None for u in uses):
+        return tuple(axes), blocks, passing
+    for depth, loop in enumerate(common_prefix([u.path for u in uses])):
+        fixed = [axis for axis in axes if all(u.index and loop.fixes(u.index[axis], u.path) for u in uses)]
         if not fixed:
             break
-        axes.remove(fixed[0])
-    return tuple(axis for axis in axes if node.shape[axis] != 1)
+        passing = passing or depth == 0
+        if loop.block:
+            blocks[fixed[0]] = loop
+        else:
+            axes.remove(fixed[0])
+    kept = tuple(axis for axis in axes if node.shape[axis] != 1)
+    return kept, {axis: loop for axis, loop in blocks.items() if axis in kept}, passing
 
 
 def common_prefix(paths: Sequence[tuple[Loop, ...]]) -> tuple[Loop, ...]:
@@ -255,6 +281,30 @@ def assign_offsets(buffers: Sequence[Buffer]) -> Dim:
     symbolic = [b for b in buffers if not is_static(b.shape)]
     end = pack(static) if len(static) <= PACK_LIMIT else slots(static, 0)
     return slots(symbolic, end)
+
+
+def find_shared(buffers: Sequence[Buffer]) -> None:
+    """Set ``base`` of the buffers that take turns inside of one top-level item."""
+    inside: dict[int, list[tuple[int, int, Buffer]]] = {}
+    equal: dict[tuple[int, Dim], list[Buffer]] = {}  # memory of symbolic size is shared from its beginning
+    for b in buffers:
+        if b.first == b.last and isinstance(b.offset, int) and is_static(b.shape):
+            inside.setdefault(b.first, []).append((b.offset, b.offset + static_bytes(b), b))
+        elif b.first == b.last:
+            equal.setdefault((b.first, b.offset), []).append(b)
+    groups = list(equal.values())
+    for found in inside.values():
+        end = -1
+        for low, high, b in sorted(found, key=lambda x: x[:2]):
+            if low < end:
+                groups[-1].append(b)
+            else:
+                groups.append([b])
+            end = max(end, high)
+    for group in groups:
+        if len(group) > 1:
+            for b in group:
+                b.base = group[0].offset
 
 
 def aligned(size: Dim) -> Dim:
@@ -286,12 +336,12 @@ def pack(buffers: Sequence[Buffer]) -> int:
 
 ORDERS: tuple[Callable[[Buffer], int], ...] = (
     lambda b: -static_bytes(b),
-    lambda b: -static_bytes(b) * (b.last - b.first + 1),
-    lambda b: b.first - b.last,
-    lambda b: b.last,
-    lambda b: b.first,
-    lambda b: -b.last,
-    lambda b: -b.first,
+    lambda b: -static_bytes(b) * (b.stop - b.start + 1),
+    lambda b: b.start - b.stop,
+    lambda b: b.stop,
+    lambda b: b.start,
+    lambda b: -b.stop,
+    lambda b: -b.start,
 )
 PACK_ROUNDS = 50
 
@@ -305,7 +355,7 @@ def place_in_order(order: Sequence[Buffer]) -> tuple[int, int]:
     for k, b in enumerate(order):
         size, at = static_bytes(b), 0
         for low, high, other in placed:  # by offset
-            if other.first <= b.last and b.first <= other.last and low < at + size:
+            if other.start <= b.stop and b.start <= other.stop and low < at + size:
                 at = max(at, high)
         b.offset = at
         insort(placed, (at, at + size, b), key=lambda item: item[0])
@@ -325,8 +375,8 @@ def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
     free: dict[Dim, list[list[Buffer]]] = {}
     busy: list[tuple[int, int, Dim, list[Buffer]]] = []
     order: list[tuple[Dim, list[Buffer]]] = []
-    for number, b in enumerate(sorted(buffers, key=lambda b: b.first)):
-        while busy and busy[0][0] < b.first:
+    for number, b in enumerate(sorted(buffers, key=lambda b: b.start)):
+        while busy and busy[0][0] < b.start:
             _, _, size, owners = heapq.heappop(busy)
             free.setdefault(size, []).append(owners)
         size = aligned(b.bytes)
@@ -338,7 +388,7 @@ def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
             owners = list[Buffer]()
             order.append((size, owners))
         owners.append(b)
-        heapq.heappush(busy, (b.last, number, size, owners))
+        heapq.heappush(busy, (b.stop, number, size, owners))
     end = start
     for size, owners in order:
         for b in owners:
@@ -355,15 +405,15 @@ def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
     """The most bytes that live at one time: what no layout can be smaller than."""
     work = [b for b in buffers if b.place == "work"]
     totals: list[Dim] = []
-    for position in sorted({b.first for b in work}):
+    for position in sorted({b.start for b in work}):
         total: Dim = 0
         for b in work:
-            if b.first <= position <= b.last:
+            if b.start <= position <= b.stop:
                 total = add(total, static_bytes(b) if is_static(b.shape) else aligned(b.bytes))
         if not any(known_ge(other, total) for other in totals):
             totals = [*(other for other in totals if not known_ge(total, other)), total]
     if len(totals) > COMPARED:  # those that are the most for some size, all symbolic dimensions being of that size
-        names = {s.name for total in totals for s in symbols(total)}
+        names = {s.name or "" for total in totals for s in symbols(total)}
         at = [dict.fromkeys(names, 2**k) for k in range(COMPARED)]
         totals = list(dict.fromkeys(max(totals, key=lambda d: evaluate(d, sizes)) for sizes in at))
     bound: Dim = 0

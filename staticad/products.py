@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from staticad.ir import Node
-from staticad.loops import Coordinates
+from staticad.loops import Loop, Tile
+from staticad.plan import Plan
 from staticad.shapes import Dim, Shape, Symbol, add, mul, product, symbol
-from staticad.store import Storage, linear_terms, strided
+from staticad.store import linear_terms, strided
+from staticad.tiles import extents, letters
 
 
 @dataclass(frozen=True)
@@ -27,31 +30,34 @@ class Product:
     strides: tuple[tuple[Dim, ...], ...]
 
 
-def contraction(storage: Storage, node: Node) -> Product:
-    """The kernel call for a `Contract` node whose operands are strided views of stored arrays."""
-    spec: str = node.params["spec"]
-    operands, out = spec.split("->")
-    xs, ys = operands.split(",")
-    extent: dict[str, Dim] = {}
-    for letters, array in ((xs, node.args[0]), (ys, node.args[1])):
-        extent.update(zip(letters, array.shape, strict=True))
-    x_array, x_start, x_step = layout(storage, node.args[0], xs)
-    y_array, y_start, y_step = layout(storage, node.args[1], ys)
-    out_step = dict(zip(out, row_major(node.shape), strict=True))
+def contraction(plan: Plan, tile: Tile, blocks: Mapping[Symbol, Loop]) -> Product:
+    """The kernel call for a part of a product whose operands are strided views of stored arrays.
+
+    ``blocks`` are the loops over blocks around it, by their variables."""
+    node = tile.node
+    left, right, out = letters(node)
+    extent = extents(node)
+    index: dict[str, Dim] = {c: symbol(Symbol(c, "var")) for c in left + right}
+    for c, var in tile.letters.items():
+        index[c] = add(index[c], symbol(var)) if var in blocks else symbol(var)
+        extent[c] = add(symbol(blocks[var].end), mul(-1, symbol(var))) if var in blocks else 1
+    x_array, x_start, x_step = layout(plan, node.args[0], left, index)
+    y_array, y_start, y_step = layout(plan, node.args[1], right, index)
+    _, out_start, out_step = layout(plan, node, out, index)
     groups = {
-        "b": [c for c in out if c in xs and c in ys],
-        "m": [c for c in out if c in xs and c not in ys],
-        "n": [c for c in out if c not in xs],
-        "k": [c for c in xs if c not in out],
+        "b": [c for c in out if c in left and c in right],
+        "m": [c for c in out if c in left and c not in right],
+        "n": [c for c in out if c not in left],
+        "k": [c for c in left if c not in out],
     }
     steps = {"b": (x_step, y_step, out_step), "m": (x_step, out_step), "n": (y_step, out_step), "k": (x_step, y_step)}
     main: dict[str, tuple[str | None, Dim]] = {}
     loops: list[str] = []
-    for group, letters in groups.items():
-        letter, size, rest = merge([c for c in letters if extent[c] != 1], extent, steps[group])
+    for group, names in groups.items():
+        letter, size, rest = merge([c for c in names if extent[c] != 1], extent, steps[group])
         main[group] = (letter, size)
         loops += rest
-    starts: list[Dim] = [x_start, y_start, 0]
+    starts: list[Dim] = [x_start, y_start, out_start]
     for c in loops:
         var = symbol(Symbol(c, "var"))
         for k, step in enumerate((x_step, y_step, out_step)):
@@ -83,20 +89,25 @@ def merge(
     return inner, size, rest
 
 
-def layout(storage: Storage, x: Node, letters: str) -> tuple[Node, Dim, dict[str, Dim]]:
+def layout(plan: Plan, x: Node, names: str, index: Mapping[str, Dim]) -> tuple[Node, Dim, dict[str, Dim]]:
     """The buffer below an operand, where its first element is, and the step in elements along each letter."""
-    variables = [Symbol(c, "var") for c in letters]
-    index: Coordinates = tuple(symbol(v) for v in variables)
-    found = strided(storage, x, index)
+    storage = plan.schedule.storage
+    found = strided(storage, x, tuple(index[c] for c in names))
     assert found is not None, f"{x.op.name} is no strided view of memory"
     base, where = found
-    offset: Dim = 0
-    for d, step in zip(where, row_major(base.shape), strict=True):
-        offset = add(offset, mul(d, step))
-    start, coefficients = linear_terms(offset, variables)
     memory = storage.memory(base)
     assert memory is not None
-    return storage.buffer(memory), start, {c: coefficients[v] for c, v in zip(letters, variables, strict=True)}
+    array = storage.buffer(memory)
+    b = plan.buffers.get(array)
+    axes: Sequence[int] = range(len(base.shape)) if b is None or memory is not base else b.axes
+    shape = base.shape if b is None or memory is not base else b.shape
+    offset: Dim = 0
+    for axis, step in zip(axes, row_major(shape), strict=True):
+        first = symbol(b.blocks[axis].var) if b is not None and axis in b.blocks else 0
+        offset = add(offset, mul(add(where[axis], mul(-1, first)), step))
+    variables = {c: Symbol(c, "var") for c in names}
+    start, coefficients = linear_terms(offset, list(variables.values()))
+    return array, start, {c: coefficients[v] for c, v in variables.items()}
 
 
 def row_major(shape: Shape) -> list[Dim]:

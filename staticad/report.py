@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from staticad.ir import Node
-from staticad.loops import Compute, Item, Loop, Step, Whole, count_loops, dump, statements
-from staticad.lowering import Contract, Map, Reduce, Update, View
+from staticad.loops import Compute, Item, Loop, Step, Tile, Whole, count_loops, dump, statements
+from staticad.lowering import Map, Reduce, Update, View
 from staticad.plan import Plan, Use, item_uses, liveness_bound
 from staticad.shapes import Dim, add, known_ge, mul, product, symbols
 from staticad.store import Storage
+from staticad.tiles import extents
 
 if TYPE_CHECKING:
     from staticad.pipeline import Compiled
@@ -59,7 +60,7 @@ def kernels(plan: Plan) -> list[Kernel]:
     storage = plan.schedule.storage
     found: list[Kernel] = []
     for position, item in enumerate(plan.schedule.body):
-        if not isinstance(item, (Loop, Whole)):
+        if not isinstance(item, (Loop, Tile, Whole)):
             continue
         reads, writes = traffic(plan, item, position)
         text = dump([item], lambda node: node.name or node.op.name)
@@ -114,12 +115,11 @@ def item_flops(storage: Storage, item: Item) -> Dim:
         elif isinstance(statement, Step):
             operands = node.args[1:2] if isinstance(lower, Update) else node.args
             each = sum(element_cost(storage, x) for x in operands) + (lower.cost if isinstance(lower, Reduce) else 1)
-        elif isinstance(lower, Contract):
-            left, right = node.params["spec"].split("->")[0].split(",")
-            sizes = dict(zip(left + right, (*node.args[0].shape, *node.args[1].shape), strict=True))
-            each = mul(2, product(sizes.values()))
+        elif isinstance(statement, Tile):
+            each = mul(2, product(extents(node).values()))  # of all the parts together
         for loop in path:
-            each = mul(each, loop.extent)
+            if not (loop.block or isinstance(statement, Tile)):
+                each = mul(each, loop.extent)
         total = add(total, each)
     return total
 

@@ -1,7 +1,8 @@
 """From a graph to a loop tree: every stored value starts as a nest of its own, and nests merge loop by loop.
 
 One move: a nest joins an existing loop over the same extent when every value that crosses between them is produced and
-consumed at the same index there. Knows lowerings, never op names.
+consumed at the same index there. For a part of a product, that index is a block: the loop that it joins, and every one
+that joins it, goes over the steps of a block inside of a loop over blocks. Knows lowerings, never op names.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from staticad.loops import (
     Start,
     Statement,
     Step,
+    Tile,
     Whole,
     accesses,
+    covered,
     divides,
     is_var,
     resolve,
     substitute_all,
 )
-from staticad.lowering import Map, Reduce, Uninitialised, Update, View
-from staticad.shapes import Dim, Symbol, symbol
+from staticad.lowering import Contract, Map, Reduce, Uninitialised, Update, View
+from staticad.shapes import Dim, Symbol, symbol, symbols
 from staticad.store import Reads, Storage, choose_storage, fresh_vars
+from staticad.tiles import Cut, cuts, extents, indices
 
 #: Nodes that one outermost loop may hold: keeps bodies within what registers and compile time bear.
 LOOP_WEIGHT = 4000
@@ -79,6 +83,11 @@ def rename_items(items: Sequence[Item], values: Mapping[Symbol, Dim]) -> None:
         elif isinstance(item, Step):
             item.target = substitute_all(item.target, values)
             item.source = substitute_all(item.source, values)
+        elif isinstance(item, Tile):
+            item.target = substitute_all(item.target, values)
+            item.sources = [(x, None if index is None else substitute_all(index, values)) for x, index in item.sources]
+            names = {old: next(iter(symbols(new))) for old, new in values.items()}
+            item.letters = {c: names.get(var, var) for c, var in item.letters.items()}
 
 
 def schedule(graph: Graph) -> Schedule:
@@ -88,11 +97,36 @@ def schedule(graph: Graph) -> Schedule:
     body: list[Item] = []
     for node in storage.stored:
         nests = builder.nests(node)
+        if isinstance(node.op.lower, Contract):
+            nests = chosen(body, [builder.part(node, cut) for cut in cuts(node)]) or nests
         if len(nests) == 2:
             place_pair(body, nests[0], nests[1])
         else:
             place(body, nests[0])
-    return Schedule(graph, body, storage)
+    return Schedule(graph, [merged(item) for item in body], storage)
+
+
+def chosen(body: list[Item], parts: list[list[Nest]]) -> list[Nest] | None:
+    """The way to cut a product: the first that joins a loop that is there, else the first that makes one."""
+    for nests in parts:
+        ignore = nests[0].writes[0][0] if len(nests) > 1 else None
+        if find(body, nests[-1], nests[-1].chain[0], ignore) is not None:
+            return nests
+    return next((nests for nests in parts if len(nests) == 1), None)
+
+
+def merged(item: Item) -> Item:
+    """The loop tree with loops that hold nothing but one part of a product taken back into the product."""
+    if not isinstance(item, Loop):
+        return item
+    item.body = [merged(inside) for inside in item.body]
+    (only, *rest) = item.body
+    if rest or not isinstance(only, Tile) or item.reduces or item.var not in only.letters.values():
+        return item
+    (letter,) = (c for c, var in only.letters.items() if var == item.var)
+    del only.letters[letter]
+    rename_items([only], {item.var: symbol(covered(letter))})
+    return only
 
 
 class Builder:
@@ -125,10 +159,9 @@ class Builder:
             return self.running(node, root) if lower.running else self.reduction(node, root)
         if isinstance(lower, Update):
             return self.update(node, root, lower)
-        reads: Reads = []
-        for x in node.args:
-            memory = strided_memory(self.storage, x)
-            reads.append((memory, None))
+        if isinstance(lower, Contract):
+            return self.part(node, Cut((), None))
+        reads: Reads = [(self.storage.buffer(x), None) for x in node.args]
         return [Nest([], Whole(node, root), reads, [(root, ())])]
 
     def compute(self, node: Node, root: Node) -> Nest:
@@ -192,12 +225,22 @@ class Builder:
         copied = self.storage.element_reads(base, index)
         return [Nest(start_chain, Start(node, root, index), copied, [(root, index)]), step]
 
-
-def strided_memory(storage: Storage, x: Node) -> Node:
-    """The buffer that a whole operand lies in, with its strided views taken off."""
-    while not storage.has_memory(x):
-        x = x.args[0]
-    return storage.root.get(x, x)
+    def part(self, node: Node, cut: Cut) -> list[Nest]:
+        """A product, cut so that it can join loops."""
+        root, extent = self.storage.root[node], extents(node)
+        chain: list[Loop] = []
+        fixed: dict[str, Symbol] = {}
+        for letter in (*cut.loops, *([cut.block] if cut.block else [])):
+            fixed[letter] = Symbol(f"i{self.count}", "var")
+            self.count += 1
+            chain.append(Loop(fixed[letter], extent[letter], block=cut.rows if letter == cut.block else 0))
+        target, sources = indices(self.storage, node, fixed)
+        tile = Tile(node, root, fixed, target, sources, cut.more)
+        if not cut.more:
+            return [Nest(chain, tile, list(sources), [(root, target)], 4)]
+        start = Start(node, root, target)
+        step = Nest(chain, tile, [*sources, (root, target)], [(root, target)], 4)
+        return [Nest([], start, [], [(root, target)]), step]
 
 
 def place(body: list[Item], nest: Nest) -> None:
@@ -211,8 +254,7 @@ def place(body: list[Item], nest: Nest) -> None:
         at = unite(body, nest, loop, at)
         joined = body[at]
         assert isinstance(joined, Loop)
-        join(joined, nest, loop)
-        chain = chain[1:]
+        chain = join(joined, nest, chain)
         body = joined.body
     append(body, nest, chain)
 
@@ -234,20 +276,41 @@ def earliest(body: list[Item], nest: Nest) -> int:
     at = len(body)
     while at > 0 and written(body[at - 1]).isdisjoint(nest.roots):
         at -= 1
-    while at < len(body) and not isinstance(body[at], (Loop, Whole)):
+    while at < len(body) and not isinstance(body[at], (Loop, Tile, Whole)):
         at += 1  # behind the scalars that are there, in the order they came
     return at
 
 
-def join(into: Loop, nest: Nest, loop: Loop) -> None:
-    nest.rename(loop.var, into.var)
+def join(into: Loop, nest: Nest, chain: list[Loop]) -> list[Loop]:
+    """Put the first loop of what is left of a nest's ``chain`` into another; returns what is left to be placed there.
+
+    What joins a loop over blocks still needs its own loop, over the steps of a block; blocks that join a plain loop
+    make it one."""
+    loop = chain[0]
     into.reduces += loop.reduces
+    if loop.block and not into.block:
+        in_blocks(into, loop.var, loop.block)
+    if into.block and not loop.block:
+        loop.reduces = []
+        loop.within = into
+        note(into, nest, {loop.var: symbol(into.var)})
+        return chain
+    nest.rename(loop.var, into.var)
     note(into, nest)
+    return chain[1:]
 
 
-def note(loop: Loop, nest: Nest) -> None:
+def in_blocks(loop: Loop, var: Symbol, block: int) -> None:
+    """Make a loop one over blocks, ``var`` the first of each, around a loop over the steps of one."""
+    inner = Loop(loop.var, loop.extent, loop.body, [], loop.writes, set(loop.reads), loop.weight, within=loop)
+    values: dict[Symbol, Dim] = {loop.var: symbol(var)}
+    loop.writes = {node: [substitute_all(w, values) for w in found] for node, found in loop.writes.items()}
+    loop.var, loop.block, loop.body = var, block, [inner]
+
+
+def note(loop: Loop, nest: Nest, values: Mapping[Symbol, Dim] | None = None) -> None:
     for node, index in nest.writes:
-        loop.writes.setdefault(node, []).append(index)
+        loop.writes.setdefault(node, []).append(substitute_all(index, values or {}))
     loop.reads |= nest.roots
     loop.weight += nest.weight
 
@@ -272,17 +335,19 @@ def place_pair(body: list[Item], start: Nest, step: Nest) -> None:
         )
         if not together:
             append(body, start, start.chain, at)
-            join(joined, step, chain[0])
-            step.chain = chain[1:]
+            step.chain = join(joined, step, chain)
             place(joined.body, step)
             return
-        join(joined, start, start.chain[0])
-        join(joined, step, chain[0])
-        start.chain, chain = start.chain[1:], chain[1:]
+        start.chain, chain = join(joined, start, start.chain), join(joined, step, chain)
         step.chain = chain
         body = joined.body
     place(body, start)
     place(body, step)
+
+
+def starts_from_array(start: Start) -> bool:
+    """Whether the first value is another array's element."""
+    return isinstance(start.node.op.lower, Update)
 
 
 def written(item: Item) -> set[Node]:
@@ -291,24 +356,54 @@ def written(item: Item) -> set[Node]:
 
 
 def find(body: list[Item], nest: Nest, loop: Loop, ignore: Node | None = None) -> int | None:
-    """The position of the loop in ``body`` that ``loop`` of ``nest`` may join and gains from, if there is one."""
+    """The position of the loop in ``body`` that ``loop`` of ``nest`` may join and gains from, if there is one.
+
+    What the nest also needs and stands behind that loop goes before it."""
     sharing: int | None = None
+    behind = False
     needs = nest.roots - {ignore}
     for at in range(len(body) - 1, max(-1, len(body) - 1 - LOOK_BACK), -1):
         item = body[at]
-        if isinstance(item, Loop):
-            crossing = not needs.isdisjoint(item.writes)
-            if item.extent == loop.extent and item.weight + nest.weight <= LOOP_WEIGHT:
-                shares = any(len(node.shape) > 0 for node in needs & item.reads)
-                if (crossing or (shares and sharing is None)) and aligned(item, nest, loop, needs):
-                    if crossing:
-                        return at
-                    sharing = at
-            if crossing:
-                break
-        elif item.buffer in needs:
+        crossing = not needs.isdisjoint(written(item))
+        if isinstance(item, Loop) and fits(item, nest, loop):
+            shares = not behind and sharing is None and any(len(node.shape) > 0 for node in needs & item.reads)
+            if (crossing or shares) and aligned(item, nest, loop, needs):
+                if crossing:
+                    first = lift(body, at, needs) if behind else at
+                    return sharing if first is None else first
+                sharing = at
+        if crossing and not isinstance(item, (Loop, Start)):
             break
+        behind = behind or crossing
     return sharing
+
+
+def fits(into: Loop, nest: Nest, loop: Loop) -> bool:
+    """Whether two loops take the same steps, and one may hold what both do."""
+    same = into.extent == loop.extent and into.within is loop.within and not (into.within and loop.block)
+    return same and into.weight + nest.weight <= LOOP_WEIGHT
+
+
+def lift(body: list[Item], at: int, needs: set[Node]) -> int | None:
+    """Move what ``needs`` are made by from behind position ``at`` before it; returns where that item is then.
+
+    None where that changes what is computed: where it depends on the item, or writes what others write."""
+    needed, moved, kept = set(needs), list[Item](), list[Item]()
+    for item in reversed(body[at + 1 :]):
+        if written(item).isdisjoint(needed):
+            kept.append(item)
+        elif isinstance(item, (Loop, Start)) and not (isinstance(item, Start) and starts_from_array(item)):
+            moved.append(item)
+            needed |= item.reads if isinstance(item, Loop) else set()
+        else:
+            return None
+    others = [*body[: at + 1], *kept]
+    if any(not written(item).isdisjoint(written(other)) for item in moved for other in others):
+        return None
+    if any(not written(body[at]).isdisjoint(item.reads) for item in moved if isinstance(item, Loop)):
+        return None
+    body[at:] = [*reversed(moved), body[at], *reversed(kept)]
+    return at + len(moved)
 
 
 def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
@@ -321,7 +416,9 @@ def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
         assert isinstance(late, Loop)
         if not isinstance(early, Loop) or nest.roots.isdisjoint(early.writes):
             continue
-        if early.extent != loop.extent or early.weight + late.weight + nest.weight > LOOP_WEIGHT:
+        if early.extent != loop.extent or early.within is not late.within or early.block != late.block:
+            continue
+        if early.weight + late.weight + nest.weight > LOOP_WEIGHT:
             continue
         apart = late.reads.isdisjoint(early.writes) and set(late.writes).isdisjoint(early.reads | set(early.writes))
         free = all(written(item).isdisjoint(late.reads | nest.roots) for item in body[before + 1 : at])
@@ -329,6 +426,9 @@ def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
             values: dict[Symbol, Dim] = {late.var: symbol(early.var)}
             rename_items([late], values)
             early.body += late.body
+            for item in late.body:
+                if isinstance(item, Loop) and item.within is late:
+                    item.within = early
             early.reduces += late.reduces
             for node, found in late.writes.items():
                 early.writes.setdefault(node, []).extend(found)

@@ -409,7 +409,7 @@ def render(x: Dim | Atom, name: Callable[[Symbol | Element], str]) -> str:
             return f"{_wrap(a)}//{_wrap(b)}"
         return f"{x.op}({a}, {b})"
     parts: list[str] = []
-    for m, c in sorted(x.terms.items(), key=lambda item: (-len(item[0]), [(_order(a), p) for a, p in item[0]])):
+    for m, c in sorted(x.terms.items(), key=lambda t: (-len(t[0]), t[1] < 0, [(_order(a), p) for a, p in t[0]])):
         alone = c == 1 and len(m) == 1 and m[0][1] == 1
         factors = [_factor(a, name, alone) for a, p in m for _ in range(p)]
         if abs(c) != 1 or not factors:

@@ -147,6 +147,13 @@ def stencil() -> Case:
     return Case([x], [y, ad.grad(ad.sum(y * y), x)])
 
 
+def convolution() -> Case:
+    x, w = ad.input("x", ("n", 6, 6, 8), "float32"), weights(2, 8, name="w")
+    padded = ad.pad(x, ((0, 0), (1, 0), (0, 1), (0, 0)))
+    y = padded[:, :-1, 1:] * w[0] + padded[:, 1:, :-1] * w[1]
+    return Case([x], [y, ad.grad(ad.sum(y * y), x)])
+
+
 def products() -> Case:
     x, g, w = ad.input("x", ("n", 5)), ad.input("g", ("n", 6)), ad.input("w", (6, 5))
     return Case([x, g, w], [x.T @ g, g @ w, w[::2] @ x.T, g[:, ::-1] @ w])
@@ -198,7 +205,7 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     program.__name__: program
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
-        cumulative_sum, stencil, products, scalars, swap, reverse, adam, integers, reductions, split,
+        cumulative_sum, stencil, convolution, products, scalars, swap, reverse, adam, integers, reductions, split,
     )
 }
 # fmt: on

@@ -310,3 +310,24 @@ def test_literals_have_their_value_and_type(dtype: str) -> None:
         assert is_literal(text), text
         found = eval(text, {**vars(generated), "np": np})
         assert np.asarray(found, kind).tobytes() == np.asarray(value, kind).tobytes()
+
+
+def test_conditions_of_outer_loops_stay_out_of_the_innermost() -> None:
+    """Elements outside of what is padded are read from beside their place, and not used."""
+    x = ad.input("x", (5, 4, 8))
+    padded = ad.pad(x, ((1, 1), (1, 1), (0, 0)), constant_values=2.5)
+    out = ad.exp(padded[2:, :-2]) + padded[:-2, 1:-1] * padded[1:-1, 2:]
+    f = ad.compile([x], out)
+    innermost = f.source[f.source.index("for k in range(m.steps(8))") :]
+    assert not re.search(r"0 <=|< \d", innermost)
+    given = np.random.default_rng(0).normal(size=(5, 4, 8))
+    p = np.pad(given, ((1, 1), (1, 1), (0, 0)), constant_values=2.5)
+    np.testing.assert_allclose(f(given), np.exp(p[2:, :-2]) + p[:-2, 1:-1] * p[1:-1, 2:], rtol=1e-14)
+
+
+def test_a_condition_on_an_axis_that_may_be_empty_is_kept() -> None:
+    x = ad.input("x", ("n", 8))
+    f = ad.compile([x], ad.exp(ad.pad(x, ((2, 1), (0, 0)))))
+    for n in (0, 1, 3):
+        given = np.random.default_rng(n).normal(size=(n, 8))
+        np.testing.assert_allclose(f(given), np.exp(np.pad(given, ((2, 1), (0, 0)))), rtol=1e-14)

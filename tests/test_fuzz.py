@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from staticad import tiles
 from staticad.autodiff import vjp_nodes
 from staticad.interpret import bind, interpret
 from staticad.ir import ArrayType, Graph, Node
@@ -282,6 +283,32 @@ def test_random_graph(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_random_graph_of_size_one(seed: int) -> None:
     check(1000 + seed, 6, {"n": 1, "k": 1})
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of every size are cut, into blocks of two rows: less than what is there, which they do not divide."""
+    for name, value in {"SMALL": -1, "TINY": 0, "FEWEST": 2, "MOST": 2}.items():
+        monkeypatch.setattr(tiles, name, value)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("seed", range(20, 28))
+def test_random_graph_in_blocks(seed: int) -> None:
+    check(seed, 6 + seed % 9)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("seed", range(20, 24))
+def test_random_updates_in_blocks(seed: int) -> None:
+    check_updates(seed, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("seed", range(300, 400))
+def test_random_graph_in_blocks_at_length(seed: int) -> None:
+    check(seed, 6 + seed % 14)
 
 
 @pytest.mark.slow

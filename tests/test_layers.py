@@ -28,8 +28,10 @@ LAYERS = """
     simplify
     loops expressions
     store
-    schedule products residuals
+    tiles
+    schedule residuals
     plan
+    products
     body
     kernels
     emit report
@@ -51,7 +53,8 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # What a part may not see, whatever stands above it.
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special"}
-LOWERED  = {"loops", "expressions", "store", "schedule", "products", "residuals", "plan", "body", "kernels", "emit", "report"}
+LOWERED  = {"loops", "expressions", "store", "tiles", "schedule", "residuals", "plan", "products", "body", "kernels",
+            "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

@@ -21,6 +21,7 @@ from llvmlite import binding
 from numba import njit
 
 import staticad.runtime.kernels.math as m
+from staticad.runtime.kernels import reduce
 from staticad.runtime.kernels.native import compiled
 
 RNG = np.random.default_rng(0)
@@ -84,6 +85,10 @@ def exact_lgamma(x: Any) -> Any:
     return mpmath.log(abs(mpmath.gamma(x)))
 
 
+def exact_trigamma(x: Any) -> Any:
+    return mpmath.polygamma(1, x)
+
+
 # fmt: off
 # name: (exact function, bounds of the arguments, and of the error in ulp in float32 and in float64)
 ACCURACY: dict[str, tuple[Callable[[Any], Any], tuple[float, float], tuple[float, float]]] = {
@@ -112,8 +117,9 @@ ACCURACY: dict[str, tuple[Callable[[Any], Any], tuple[float, float], tuple[float
     "softplus": (exact_softplus,  (-80, 80),    (1.6, 1.6)),
     "erf":      (mpmath.erf,      (-6, 6),      (1.5, 1.5)),
     "erfc":     (mpmath.erfc,     (-6, 8),      (1.6, 1.6)),
-    "lgamma":   (exact_lgamma,    (3, 100),     (2.5, 2.5)),
+    "lgamma":   (exact_lgamma,    (1e-30, 100), (0.51, 3.0)),
     "digamma":  (mpmath.digamma,  (1e-30, 100), (0.51, 3.0)),
+    "trigamma": (exact_trigamma,  (1e-30, 100), (0.51, 3.0)),
 }
 # fmt: on
 
@@ -174,7 +180,48 @@ def test_accuracy_at_the_ends_of_the_range(name: str, dtype: Any) -> None:
     assert error.max() <= 2.0, f"{name}({x[error.argmax()]!r}) is off by {error.max():.2f} ulp"
 
 
-VECTORS = ["exp", "log", "tanh", "sigmoid", "log1p", "softplus", "sin", "tan", "erf", "erfc", "asin", "atan", "digamma"]
+# Where the functions of gamma are small, and where the recurrence, the series and the reflection meet.
+SEAMS = [1, 2, 0.25, 0.5, 1.25, 1.5, 2.5, 3, 1e-300, 1e-155, 1e17, 1e300, 2.5e305, -0.5, -1.5, -1e-300, -1e-20]
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["lgamma", "digamma", "trigamma"])
+def test_gamma_at_its_seams(name: str, dtype: Any) -> None:
+    step = 10.0 ** RNG.uniform(-16, -1, (len(SEAMS), 60)) * RNG.choice([-1, 1], (len(SEAMS), 60))
+    x = (np.array(SEAMS)[:, None] * (1 + step)).ravel()
+    x = x[np.abs(x) <= np.finfo(dtype).max].astype(dtype)
+    x = x[(np.abs(x) > 0) & ((name != "digamma") | (x > -0.4))]
+    with mpmath.workdps(60):
+        error = ulps(over(getattr(m, name), x), [ACCURACY[name][0](mpmath.mpf(float(v))) for v in x])
+    assert error.max() <= 4.0, f"{name}({x[error.argmax()]!r}) is off by {error.max():.2f} ulp"
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_trigamma_below_zero(dtype: Any) -> None:
+    x = points(-40.3, 0, dtype)
+    x = x[x != np.rint(x)]
+    with mpmath.workdps(60):
+        error = ulps(over(m.trigamma, x), [exact_trigamma(mpmath.mpf(float(v))) for v in x])
+    assert error.max() <= 4.0, x[error.argmax()]
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_accuracy_of_hypot(dtype: Any) -> None:
+    limits = np.finfo(dtype)
+    x, y = 2.0 ** RNG.uniform(limits.minexp - limits.nmant, limits.maxexp - 0.6, (2, 600))
+    y[::2] = x[::2] * 2.0 ** RNG.uniform(-20, 0, 300)
+    x, y = x.astype(dtype), y.astype(dtype)
+    with mpmath.workdps(60):
+        want = [mpmath.hypot(mpmath.mpf(float(a)), mpmath.mpf(float(b))) for a, b in zip(x, y, strict=True)]
+    assert ulps(over(m.hypot, x, y), want).max() <= 1.1
+
+
+VECTORS = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
+           "cosh", "tanh", "asinh", "acosh", "atanh", "cbrt", "sigmoid", "softplus", "erf", "erfc", "lgamma", "digamma",
+           "trigamma"]  # fmt: skip
 
 
 @NATIVE
@@ -194,26 +241,49 @@ def test_a_loop_over_it_is_vectorised(name: str, dtype: Any) -> None:
     assert re.search(r"vfn?m(add|sub)\d+p[sd]\s.*%[yz]mm", text)
 
 
-# Where a function crosses zero its relative error means little; the error is small beside the terms it is made of.
+@NATIVE
+@pytest.mark.skipif("avx2" not in CPU, reason="reads x86 assembly")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int32", "int64", "uint8", "bool"])
+@pytest.mark.parametrize("name", ["radd", "rmul", "rmax", "rmin"])
+def test_a_reduction_is_vectorised(name: str, dtype: str) -> None:
+    step = getattr(reduce, name)
+    if dtype == "bool" and name in ("rmax", "rmin"):
+        pytest.skip("any and all are a sum and a product")
+
+    def run(out, x):
+        acc = out[0]
+        for i in range(x.size):
+            acc = step(acc, x[i])
+        out[0] = acc
+
+    native = compiled()(run)
+    native(np.zeros(1, dtype), np.ones(4, dtype))
+    (text,) = native.inspect_asm().values()
+    operation = {"f": r"v(add|mul|max|min)p[sd]", "b": r"(vp(or|and|ternlog|test)|k(or|and))\w*"}
+    assert re.search(operation.get(np.dtype(dtype).kind, r"vp(add|mul|max|min)\w*") + r"\s.*%([yz]mm|k)", text)
+
+
+# Below 0 each is the difference of two terms; where it crosses zero its error is small beside them.
 # fmt: off
-NEAR_ROOTS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[float, float]]] = {
-    "lgamma":  (exact_lgamma,   lambda x: 1 + abs(mpmath.log(abs(x - mpmath.nint(x)))), (-40.3, 3)),
-    "digamma": (mpmath.digamma, lambda x: 3 + 1 / abs(x - mpmath.nint(x)) ** 2,       (-40.3, 3)),
+NEAR_ROOTS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], list[Any]]]] = {
+    "lgamma":  (exact_lgamma,   lambda x: [exact_lgamma(1 - x), mpmath.log(mpmath.pi / abs(mpmath.sinpi(x)))]),
+    "digamma": (mpmath.digamma, lambda x: [mpmath.digamma(1 - x), mpmath.pi * mpmath.cot(mpmath.pi * x)]),
 }
 # fmt: on
 
 
+@NATIVE
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", NEAR_ROOTS)
-def test_accuracy_near_roots(name: str, dtype: Any) -> None:
-    exact, size, (low, high) = NEAR_ROOTS[name]
-    x = points(low, high, dtype)
-    x = x[(np.abs(x - np.rint(x)) > 1e-3) | (x > 0)]
+def test_accuracy_below_zero(name: str, dtype: Any) -> None:
+    exact, terms = NEAR_ROOTS[name]
+    x = points(-40.3, 0, dtype)
+    x = x[x != np.rint(x)]
     for v, got in zip(x, over(getattr(m, name), x), strict=True):
         at = mpmath.mpf(float(v))
         want = exact(at)
-        unit = float(np.finfo(dtype).eps) * max(size(at) if v < 0 else 1, abs(want))
-        assert abs(mpmath.mpf(float(got)) - want) <= 4 * unit, f"{name}({v!r}) = {got!r}, exactly {want}"
+        unit = float(np.finfo(dtype).eps) * max(map(abs, [want, *terms(at)]))
+        assert abs(mpmath.mpf(float(got)) - want) <= 2 * unit, f"{name}({v!r}) = {got!r}, exactly {want}"
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 12])
@@ -246,6 +316,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "ceil": np.ceil, "trunc": np.trunc, "round": np.round, "isinf": np.isinf, "isfinite": np.isfinite,
     "signbit": np.signbit, "sigmoid": scipy.special.expit, "softplus": lambda x: np.logaddexp(x, np.zeros_like(x)),
     "erf": scipy.special.erf, "erfc": scipy.special.erfc, "digamma": scipy.special.psi,
+    "trigamma": lambda x: scipy.special.polygamma(1, x),
     "lgamma": lambda x: np.where(np.isinf(x), np.abs(x), scipy.special.gammaln(x)),
 }
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -268,9 +339,9 @@ def test_special_values(name: str, dtype: Any) -> None:
     if name in ("sin", "cos", "tan"):
         x = x[~(np.abs(x) > 1e6) | np.isinf(x)]
     with np.errstate(all="ignore"):
-        want = UNARY[name](x)
+        want = UNARY[name](x).astype(dtype)
     eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(over(getattr(m, name), x), want.astype(dtype), rtol=16 * eps, atol=2 * eps)
+    np.testing.assert_allclose(over(getattr(m, name), x), want, rtol=16 * eps, atol=2 * eps)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -286,15 +357,31 @@ def test_special_pairs(name: str, dtype: Any) -> None:
 @pytest.mark.parametrize("name", ["floor_divide_real", "remainder_real"])
 def test_quotients_and_remainders_are_numpys_to_the_bit(name: str, dtype: Any) -> None:
     tenths = [k / 10 for k in range(-30, 31) if k]
-    x, y = pairs([*tenths, *RNG.uniform(-1e3, 1e3, 200)], tenths, dtype)
-    want = BINARY[name](x, y)
+    limits = np.finfo(dtype)
+    wide = RNG.choice([-1, 1], 300) * 2.0 ** RNG.uniform(limits.minexp - limits.nmant, limits.maxexp, 300)
+    x, y = pairs([*tenths, *RNG.uniform(-1e3, 1e3, 200), *wide], [*tenths, *wide], dtype)
+    with np.errstate(all="ignore"):
+        want = BINARY[name](x, y)
     out = over(getattr(m, name), x, y)
     np.testing.assert_array_equal(out, want)
     np.testing.assert_array_equal(np.signbit(out), np.signbit(want))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ["sigmoid", "softplus", "digamma", "lgamma", "sign", "erf"])
+def test_neighbours_are_numpys_to_the_bit(dtype: Any) -> None:
+    limits = np.finfo(dtype)
+    ends = [0.0, limits.smallest_subnormal, limits.tiny, 1.0, limits.max, np.inf, 2.0, *RNG.normal(size=20)]
+    x, y = pairs([*ends, *(-v for v in ends), np.nan], [*ends, *(-v for v in ends), np.nan], dtype)
+    with np.errstate(all="ignore"):
+        want = np.nextafter(x, y)
+    out = over(m.nextafter, x, y)
+    np.testing.assert_array_equal(out, want)
+    same = ~np.isnan(want)
+    np.testing.assert_array_equal(np.signbit(out)[same], np.signbit(want)[same])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "digamma", "lgamma", "trigamma", "sign", "erf"])
 def test_the_dtype_is_kept(name: str, dtype: Any) -> None:
     function = getattr(m, name)
     out = njit(lambda x: np.array([function(x)]))(dtype(0.75))

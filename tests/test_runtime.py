@@ -473,3 +473,34 @@ def test_products_equal_einsum(code: str, folder: Path) -> None:
         to[...] = to + sums if more else sums
         f.call(x, y, out, np.array([x0, y0, o0, nb, nm, nn, nk, *xs, ys[0], ys[1], ys[2], *os_, more]))
         assert np.array_equal(out, expected, equal_nan=dtype.kind == "f"), (code, nb, nm, nn, nk, xs, ys, os_)
+
+
+# --- loops
+
+
+@pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64", "arm64", "aarch64"}, reason="other assembly")
+@pytest.mark.parametrize("count", [4, 8, 10, 16, 50, 128])
+def test_a_loop_of_few_steps_is_made_of_vectors(count: int, folder: Path) -> None:
+    lines = [
+        f"for i in range({count}):",
+        f"    for k in range(m.steps({count})):",
+        "        b[k] = a[k + i] * a[k + i]",
+    ]
+    f = compile_main("i8(f4[::1], f4[::1])", "\n".join(lines))
+    assert re.search(r"\bv?mulps\b|\bfmul(\.4s|.*v\d+\.4s)", f.asm())
+    a, b = np.arange(2 * count, dtype="f4"), np.zeros(count + 1, "f4")
+    f.call(a, b)
+    np.testing.assert_array_equal(b, np.append(np.square(a[count - 1 : -1]), 0))
+
+
+def test_buffers_that_share_memory_one_after_the_other_are_kept_apart(folder: Path) -> None:
+    """Each view of the workspace is one that nothing else points to, from where it is made on."""
+    lines = ["x = m.slot_f4(a, 0, (4,))"]
+    lines += [f"x[{k}] = b[{k}] * b[{k}]" for k in range(4)]
+    lines += ["c[0] = x[0] + x[1] + x[2] + x[3]", "y = m.slot_f4(a, 0, (4,))"]
+    lines += [f"y[{k}] = b[{3 - k}]" for k in range(4)]
+    lines += ["z = m.slot_f4(a, 0, (2, 2))", "c[1] = z[0, 0] * z[0, 1] - z[1, 0] * z[1, 1]"]
+    f = compile_main("i8(u1[::1], f4[::1], f4[::1])", "\n".join(lines))
+    b, c = np.array([1, 2, 3, 5], "f4"), np.zeros(2, "f4")
+    f.call(np.zeros(16, "u1"), b, c)
+    np.testing.assert_array_equal(c, [39, 13])

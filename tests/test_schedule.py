@@ -157,18 +157,69 @@ def test_a_running_sum_and_what_reads_it_are_one_loop() -> None:
     )
 
 
-def test_a_product_stands_alone() -> None:
+def test_a_product_in_blocks_joins_what_comes_before_and_after() -> None:
     w = ad.input("w", (4, 3))
     check(
         tree([X, w], ad.tanh(ad.exp(X) @ w)),
         """
-        for i0 in range(n):
-            for i1 in range(4):
-                exp2[i0, i1] =
-        contract3 = contract(...)
-        for i2 in range(n):
-            for i3 in range(3):
-                tanh4[i2, i3] =
+        for i0 in range(0, n, 256):
+            for i1 in block(i0):
+                for i2 in range(4):
+                    exp2[i1, i2] =
+            contract3[i0, all_N] = contract(...)
+            for i3 in block(i0):
+                for i4 in range(3):
+                    tanh4[i3, i4] =
+        """,
+    )
+
+
+def test_a_product_that_joins_nothing_stands_alone() -> None:
+    w = ad.input("w", (4, 3))
+    check(tree([X, w], X @ w), "contract2[all_M, all_N] = contract(...)")
+
+
+def test_a_small_product_stands_alone() -> None:
+    x, w = ad.input("x", (5, 4)), ad.input("w", (4, 3))
+    assert "contract3[all_M, all_N] = contract(...)" in tree([x, w], ad.tanh(ad.exp(x) @ w)).splitlines()
+
+
+def test_a_product_over_the_blocks_adds_up() -> None:
+    w = ad.input("w", (4, 3))
+    h = ad.tanh(X @ w)
+    check(
+        tree([X, w], h.T @ h),
+        """
+        contract5[all_M, all_N] start
+        for i0 in range(0, n, 256):
+            contract2[i0, all_N] = contract(...)
+            for i1 in block(i0):
+                for i2 in range(3):
+                    tanh3[i1, i2] =
+            contract5[all_M, all_N] += contract(...)
+        """,
+    )
+
+
+def test_rows_of_one_product_are_not_all_there_for_another_that_sums_over_columns() -> None:
+    """What a block leaves unfinished is not read inside of it."""
+    w, v = ad.input("w", (4, 3)), ad.input("v", ("n", 3))
+    h = ad.tanh(X @ w)
+    *blocks, product = tree([X, w, v], v @ h.T).splitlines()
+    assert blocks[0] == "for i0 in range(0, n, 256):"
+    assert product == "contract6[all_M, all_N] = contract(...)"
+
+
+def test_a_batch_of_products_joins_loops_over_the_batch() -> None:
+    x, y = ad.input("x", ("b", 16, 32)), ad.input("y", ("b", 32, 16))
+    check(
+        tree([x, y], ad.tanh(x @ y)),
+        """
+        for i0 in range(b):
+            contract2[i0, all_M, all_N] = contract(...)
+            for i1 in range(16):
+                for i2 in range(16):
+                    tanh3[i0, i1, i2] =
         """,
     )
 

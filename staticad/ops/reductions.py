@@ -226,8 +226,8 @@ def _logical(name: str, meaning: Callable[..., Any], start: str, step: str) -> O
     )
 
 
-any_ = _logical("any", np.any, "False", "{acc} or {x}")
-all_ = _logical("all", np.all, "True", "{acc} and {x}")
+any_ = _logical("any", np.any, "False", "m.radd({acc}, {x})")
+all_ = _logical("all", np.all, "True", "m.rmul({acc}, {x})")
 
 
 # running reductions ---------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def _polygamma_type(x: ArrayType, *, n: int) -> ArrayType:
 
 def _polygamma_code(node: Node) -> str:
     n: int = node.params["n"]
-    return f"m.polygamma({n:d}, {{x}})" if n else "m.digamma({x})"
+    return {0: "m.digamma({x})", 1: "m.trigamma({x})"}.get(n, f"m.polygamma({n:d}, {{x}})")
 
 
 # fmt: off

@@ -34,6 +34,7 @@ from numba.np.numpy_support import from_dtype
 
 from staticad.errors import CompileError
 from staticad.runtime.kernels.memory import contiguous
+from staticad.runtime.kernels.steps import keep, steps
 from staticad.runtime.kernels.values import INTP, Direct, Value, View
 
 # fmt: off
@@ -71,6 +72,9 @@ INSTRUCTIONS: dict[type[ast.AST], Callable[..., Value]] = {
     ast.Lt: comparison("<"), ast.LtE: comparison("<="), ast.Gt: comparison(">"), ast.GtE: comparison(">="),
     ast.Eq: comparison("=="), ast.NotEq: comparison("!="),
 }  # fmt: skip
+
+
+EXTREMA = {min: "<", max: ">"}
 
 
 def ended(builder: ir.IRBuilder) -> bool:
@@ -143,7 +147,9 @@ class Walk:
         self.statements(statement.body)
         if not ended(builder):
             builder.store(builder.add(builder.load(counter), step, flags=("nsw",)), counter)
-            builder.branch(test)
+            back = builder.branch(test)
+            if any(isinstance(arg, ast.Call) and self.expression(arg.func) is steps for arg in statement.iter.args):
+                keep(builder.module, back)
         builder.position_at_end(done)
 
     def range(self, call: ast.Call) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -280,10 +286,16 @@ class Walk:
         called, given = self.expression(node.func), [self.expression(x) for x in node.args]
         if isinstance(called, Direct):
             return called.write(self, *given)
+        if called in EXTREMA and all(x.kind == types.int64 for x in given):
+            return functools.reduce(lambda x, y: self.extremum(EXTREMA[called], x, y), given)
         if isinstance(called, type) and issubclass(called, np.generic):
             kind = from_dtype(np.dtype(called))
             return Value(kind, self.cast(given[0], kind))
         return self.function(called, given)
+
+    def extremum(self, better: str, x: Value, y: Value) -> Value:
+        chosen = self.builder.icmp_signed(better, x.llvm, y.llvm)
+        return Value(types.int64, self.builder.select(chosen, x.llvm, y.llvm))
 
     # what Numba knows ------------------------------------------------------------------------------------------------
 

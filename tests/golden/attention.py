@@ -38,37 +38,43 @@ def main(work, q, k, v, g, out, out_1, out_2, out_3):
         return 14
     if m.clash(4, 0, 0, q, k, v, g, out, out_1, out_2, out_3):
         return 15
-    if work.shape[0] < 256 * ((n * t + 15) // 16) + 192 * ((t + 15) // 16):
+    if work.shape[0] < 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 256 * t + 128:
         return 16
-    contract = m.slot_f4(work, 0, (n, t))  # f32[n, t] = contract
-    m.contract(g, v, contract, 0, 0, 0, 1, n, t, 8, 0, 8, 1, 0, 1, 8, 0, t, 1)  # MN,KN->MK
-    contract_1 = m.slot_f4(work, 64 * ((n * t + 15) // 16), (n, t))  # f32[n, t] = contract
-    m.contract(q, k, contract_1, 0, 0, 0, 1, n, t, 8, 0, 8, 1, 0, 1, 8, 0, t, 1)  # MK,KN->MN
-    divide = m.slot_f4(work, 128 * ((n * t + 15) // 16), (t,))  # f32[n, t] = divide
-    exp = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16), (t,))  # f32[n, t] = exp
-    divide_1 = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * ((t + 15) // 16), (n, t))  # f32[n, t] = divide
-    divide_2 = m.slot_f4(work, 192 * ((n * t + 15) // 16) + 128 * ((t + 15) // 16), (t,))  # f32[n, t] = divide
-    divide_3 = m.slot_f4(work, 192 * ((n * t + 15) // 16) + 192 * ((t + 15) // 16), (n, t))  # f32[n, t] = divide
-    for i in range(n):
-        max_ = f4(-np.inf)
-        for j in range(t):
-            divide_ij = contract_1[i, j] / f4(2.8284271247461903)
-            divide[j] = divide_ij
-            max_ = m.rmax(max_, divide_ij)
-        sum_ = f4(0.0)
-        for j in range(t):
-            exp_ij = m.exp(divide[j] - max_)
-            exp[j] = exp_ij
-            sum_ = m.radd(sum_, exp_ij)
-        sum_1 = f4(0.0)
-        for j in range(t):
-            divide_ij_1 = exp[j] / sum_
-            divide_1[i, j] = divide_ij_1
-            divide_ij_2 = contract[i, j] / sum_
-            divide_2[j] = divide_ij_2
-            sum_1 = m.radd(sum_1, -(divide_ij_1 * divide_ij_2))
-        for j in range(t):
-            divide_3[i, j] = (divide_2[j] + sum_1) * exp[j] / f4(2.8284271247461903)
+    exp = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 128 * t + 128, (32, t))  # f32[n, t] = exp
+    sum_1 = m.slot_f4(work, 0, (32,))  # f32[n] = sum
+    divide_1 = m.slot_f4(work, 128 * t + 128, (n, t))  # f32[n, t] = divide
+    divide_3 = m.slot_f4(work, 64 * ((n * t + 15) // 16) + 128 * t + 128, (n, t))  # f32[n, t] = divide
+    for i in range(0, n, 32):
+        i_end = min(i + 32, n)
+        contract = m.slot_f4(work, 128, (32, t))  # f32[n, t] = contract
+        m.contract(q, k, contract, 8 * i, 0, 0, 1, i_end - i, t, 8, 0, 8, 1, 0, 1, 8, 0, t, 1)  # MK,KN->MN
+        divide = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * t + 128, (t,))  # f32[n, t] = divide
+        for j in range(i, i_end):
+            max_ = f4(-np.inf)
+            for l in range(t):
+                divide_jl = contract[j - i, l] / f4(2.8284271247461903)
+                divide[l] = divide_jl
+                max_ = m.rmax(max_, divide_jl)
+            sum_ = f4(0.0)
+            for l in range(t):
+                exp_jl = m.exp(divide[l] - max_)
+                exp[j - i, l] = exp_jl
+                sum_ = m.radd(sum_, exp_jl)
+            sum_1[j - i] = sum_
+            for l in range(t):
+                divide_1[j, l] = exp[j - i, l] / sum_
+        contract_1 = m.slot_f4(work, 128, (32, t))  # f32[n, t] = contract
+        m.contract(g, v, contract_1, 8 * i, 0, 0, 1, i_end - i, t, 8, 0, 8, 1, 0, 1, 8, 0, t, 1)  # MN,KN->MK
+        divide_2 = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * t + 128, (t,))  # f32[n, t] = divide
+        for j in range(i, i_end):
+            sum_2 = f4(0.0)
+            sum_1_j = sum_1[j - i]
+            for l in range(t):
+                divide_jl_1 = contract_1[j - i, l] / sum_1_j
+                divide_2[l] = divide_jl_1
+                sum_2 = m.radd(sum_2, -(divide_1[j, l] * divide_jl_1))
+            for l in range(t):
+                divide_3[j, l] = (divide_2[l] + sum_2) * exp[j - i, l] / f4(2.8284271247461903)
     m.contract(divide_1, g, out_3, 0, 0, 0, 1, t, 8, n, 0, 1, t, 0, 8, 1, 0, 8, 1)  # MK,MN->KN
     m.contract(q, divide_3, out_2, 0, 0, 0, 1, 8, t, n, 0, 1, 8, 0, t, 1, 0, 1, 8)  # MK,MN->NK
     m.contract(divide_3, k, out_1, 0, 0, 0, 1, n, 8, t, 0, t, 1, 0, 8, 1, 0, 8, 1)  # MN,KN->MK

@@ -32,12 +32,12 @@ def main(work, x, y, out, out_1, out_2):
             exp_ij = m.exp(x[i, j])
             exp[j] = exp_ij
             out[i, j] = exp_ij
-        for j in range(4):
+        for j in range(m.steps(4)):
             out[i, j + 3] = y[i, j]
         for j in range(3):
             out_ij = out[i, j]
             out_1[i, j] = (out_ij + out_ij) * exp[j]
-        for j in range(4):
+        for j in range(m.steps(4)):
             out_3 = out[i, j + 3]
             out_2[i, j] = out_3 + out_3
     return 0

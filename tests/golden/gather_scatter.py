@@ -21,21 +21,21 @@ def main(table, at, out, out_1):
     if m.clash(2, 0, 0, table, at, out, out_1):
         return 7
     for i in range(6):
-        for j in range(4):
+        for j in range(m.steps(4)):
             out[i, j] = table[i, j]
     for i in range(k):
         at_1 = m.index(at[i], 6)
         if not 0 <= at_1 < 6:
             return 8
-        for j in range(4):
+        for j in range(m.steps(4)):
             out[at_1, j] = out[at_1, j] + 1.0
     for i in range(6):
-        for j in range(4):
+        for j in range(m.steps(4)):
             out_1[i, j] = 0.0
     for i in range(k):
         at_2 = m.index(at[i], 6)
         if not 0 <= at_2 < 6:
             return 8
-        for j in range(4):
+        for j in range(m.steps(4)):
             out_1[at_2, j] = out_1[at_2, j] + m.exp(table[at_2, j])
     return 0

@@ -13,75 +13,77 @@ def main(work, x, y, W, b, V, c, out):
         return 2
     if m.clash(2, 4, 0, x, y, W, b, V, c, out):
         return 3
-    if work.shape[0] < 128 * ((batch + 3) // 4) + 384 * batch + 2752:
-        return 4
     full = f4(batch)
     negative = -(f4(1.0) / full)
-    contract = m.slot_f4(work, 2752, (batch, 32))  # f32[batch, 32] = contract
-    m.contract(x, W, contract, 0, 0, 0, 1, batch, 32, 16, 0, 16, 1, 0, 32, 1, 0, 32, 1)  # MK,KN->MN
-    relu = m.slot_f4(work, 128 * batch + 2752, (batch, 32))  # f32[batch, 32] = relu
-    for i in range(batch):
-        for j in range(m.steps(32)):
-            relu[i, j] = m.maximum(contract[i, j] + b[j], f4(0))
-    contract_1 = m.slot_f4(work, 256 * batch + 2752, (batch, 4))  # f32[batch, 4] = contract
-    m.contract(relu, V, contract_1, 0, 0, 0, 1, batch, 4, 32, 0, 32, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
-    sum_ = m.slot_f4(work, 2688, (4,))  # f32[4] = sum
-    for i in range(4):
-        sum_[i] = f4(0.0)
-    sum_1 = f4(0.0)
-    exp = m.slot_f4(work, 0, (4,))  # f32[batch, 4] = exp
-    select_1 = m.slot_f4(work, 64, (4,))  # f32[batch, 4] = select
-    add = m.slot_f4(work, 64 * ((batch + 3) // 4) + 256 * batch + 2752, (batch, 4))  # f32[batch, 4] = add
-    for i in range(batch):
-        y_i = y[i]
-        select = y_i + 4 if y_i < 0 else y_i
-        max_ = f4(-np.inf)
-        for j in range(4):
-            max_ = m.rmax(max_, contract_1[i, j] + c[j])
-        sum_2 = f4(0.0)
-        for j in range(4):
-            exp_ij = m.exp(contract_1[i, j] + c[j] - max_)
-            exp[j] = exp_ij
-            sum_2 = m.radd(sum_2, exp_ij)
-        log = m.log(sum_2)
-        at = m.index(y_i, 4)
-        if not 0 <= at < 4:
-            return 5
-        sum_1 = m.radd(sum_1, -(contract_1[i, at] + c[at] - max_ - log))
-        sum_3 = f4(0.0)
-        for j in range(4):
-            select_ij = negative if i8(j) == select else f4(0.0)
-            select_1[j] = select_ij
-            sum_3 = m.radd(sum_3, -select_ij)
-        multiply = sum_3 * (f4(1.0) / sum_2)
-        for j in range(4):
-            add_ij = select_1[j] + multiply * exp[j]
-            add[i, j] = add_ij
-            sum_[j] = m.radd(sum_[j], add_ij)
-    out[()] = sum_1 / full
-    contract_2 = m.slot_f4(work, 2048, (32, 4))  # f32[32, 4] = contract
-    m.contract(relu, add, contract_2, 0, 0, 0, 1, 32, 4, batch, 0, 1, 32, 0, 4, 1, 0, 4, 1)  # MK,MN->KN
-    contract_3 = m.slot_f4(work, 2752, (batch, 32))  # f32[batch, 32] = contract
-    m.contract(add, V, contract_3, 0, 0, 0, 1, batch, 32, 4, 0, 4, 1, 0, 1, 4, 0, 32, 1)  # MN,KN->MK
-    sum_4 = m.slot_f4(work, 2560, (32,))  # f32[32] = sum
+    contract = m.slot_f4(work, 98304, (16, 32))  # f32[16, 32] = contract
+    m.clear(contract)
+    sum_ = m.slot_f4(work, 100864, (32,))  # f32[32] = sum
     for i in range(m.steps(32)):
-        sum_4[i] = f4(0.0)
-    select_2 = m.slot_f4(work, 128 * ((batch + 3) // 4) + 256 * batch + 2752, (batch, 32))  # f32[batch, 32] = select
-    for i in range(batch):
-        for j in range(m.steps(32)):
-            select_ij_1 = f4(0.0) if relu[i, j] <= f4(0.0) else contract_3[i, j]
-            select_2[i, j] = select_ij_1
-            sum_4[j] = m.radd(sum_4[j], select_ij_1)
-    contract_4 = m.slot_f4(work, 0, (16, 32))  # f32[16, 32] = contract
-    m.contract(x, select_2, contract_4, 0, 0, 0, 1, 16, 32, batch, 0, 1, 16, 0, 32, 1, 0, 32, 1)  # MK,MN->KN
+        sum_[i] = f4(0.0)
+    contract_1 = m.slot_f4(work, 100352, (32, 4))  # f32[32, 4] = contract
+    m.clear(contract_1)
+    sum_1 = m.slot_f4(work, 100992, (4,))  # f32[4] = sum
+    for i in range(m.steps(4)):
+        sum_1[i] = f4(0.0)
+    sum_2 = f4(0.0)
+    relu = m.slot_f4(work, 32768, (256, 32))  # f32[batch, 32] = relu
+    for i in range(0, batch, 256):
+        i_end = min(i + 256, batch)
+        contract_2 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
+        m.contract(x, W, contract_2, 16 * i, 0, 0, 1, i_end - i, 32, 16, 0, 16, 1, 0, 32, 1, 0, 32, 1)  # MK,KN->MN
+        for j in range(i, i_end):
+            for k in range(m.steps(32)):
+                relu[j - i, k] = m.maximum(contract_2[j - i, k] + b[k], f4(0))
+        contract_3 = m.slot_f4(work, 0, (256, 4))  # f32[batch, 4] = contract
+        m.contract(relu, V, contract_3, 0, 0, 0, 1, i_end - i, 4, 32, 0, 32, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
+        exp = m.slot_f4(work, 4096, (4,))  # f32[batch, 4] = exp
+        select_1 = m.slot_f4(work, 4160, (4,))  # f32[batch, 4] = select
+        add = m.slot_f4(work, 65536, (256, 4))  # f32[batch, 4] = add
+        for j in range(i, i_end):
+            y_j = y[j]
+            select = y_j + 4 if y_j < 0 else y_j
+            max_ = f4(-np.inf)
+            for k in range(m.steps(4)):
+                max_ = m.rmax(max_, contract_3[j - i, k] + c[k])
+            sum_3 = f4(0.0)
+            for k in range(m.steps(4)):
+                exp_jk = m.exp(contract_3[j - i, k] + c[k] - max_)
+                exp[k] = exp_jk
+                sum_3 = m.radd(sum_3, exp_jk)
+            log = m.log(sum_3)
+            at = m.index(y_j, 4)
+            if not 0 <= at < 4:
+                return 4
+            sum_2 = m.radd(sum_2, -(contract_3[j - i, at] + c[at] - max_ - log))
+            sum_4 = f4(0.0)
+            for k in range(m.steps(4)):
+                select_jk = negative if i8(k) == select else f4(0.0)
+                select_1[k] = select_jk
+                sum_4 = m.radd(sum_4, -select_jk)
+            multiply = sum_4 * (f4(1.0) / sum_3)
+            for k in range(m.steps(4)):
+                add_jk = select_1[k] + multiply * exp[k]
+                add[j - i, k] = add_jk
+                sum_1[k] = m.radd(sum_1[k], add_jk)
+        m.contract(relu, add, contract_1, 0, 0, 0, 1, 32, 4, i_end - i, 0, 1, 32, 0, 4, 1, 0, 4, 1, True)  # MK,MN->KN
+        contract_4 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
+        m.contract(add, V, contract_4, 0, 0, 0, 1, i_end - i, 32, 4, 0, 4, 1, 0, 1, 4, 0, 32, 1)  # MN,KN->MK
+        select_2 = m.slot_f4(work, 65536, (256, 32))  # f32[batch, 32] = select
+        for j in range(i, i_end):
+            for k in range(m.steps(32)):
+                select_jk_1 = f4(0.0) if relu[j - i, k] <= f4(0.0) else contract_4[j - i, k]
+                select_2[j - i, k] = select_jk_1
+                sum_[k] = m.radd(sum_[k], select_jk_1)
+        m.contract(x, select_2, contract, 16 * i, 0, 0, 1, 16, 32, i_end - i, 0, 1, 16, 0, 32, 1, 0, 32, 1, True)  # MK,MN->KN
+    out[()] = sum_2 / full
     for i in range(16):
         for j in range(m.steps(32)):
-            W[i, j] = W[i, j] - f4(0.1) * contract_4[i, j]
+            W[i, j] = W[i, j] - f4(0.1) * contract[i, j]
     for i in range(m.steps(32)):
-        b[i] = b[i] - f4(0.1) * sum_4[i]
+        b[i] = b[i] - f4(0.1) * sum_[i]
     for i in range(32):
-        for j in range(4):
-            V[i, j] = V[i, j] - f4(0.1) * contract_2[i, j]
-    for i in range(4):
-        c[i] = c[i] - f4(0.1) * sum_[i]
+        for j in range(m.steps(4)):
+            V[i, j] = V[i, j] - f4(0.1) * contract_1[i, j]
+    for i in range(m.steps(4)):
+        c[i] = c[i] - f4(0.1) * sum_1[i]
     return 0

@@ -34,8 +34,10 @@ def main(x, g, w, out, out_1, out_2, out_3):
         return 13
     if m.clash(3, 0, 0, x, g, w, out, out_1, out_2, out_3):
         return 14
-    m.contract(g, w, out_3, 5, 0, 0, 1, n, 5, 6, 0, 6, -1, 0, 5, 1, 0, 5, 1)  # MK,KN->MN
     m.contract(w, x, out_2, 0, 0, 0, 1, 3, n, 5, 0, 10, 1, 0, 1, 5, 0, n, 1)  # MK,KN->MN
-    m.contract(g, w, out_1, 0, 0, 0, 1, n, 5, 6, 0, 6, 1, 0, 5, 1, 0, 5, 1)  # MK,KN->MN
     m.contract(x, g, out, 0, 0, 0, 1, 5, 6, n, 0, 1, 5, 0, 6, 1, 0, 6, 1)  # MK,KN->MN
+    for i in range(0, n, 256):
+        i_end = min(i + 256, n)
+        m.contract(g, w, out_3, 6 * i + 5, 0, 5 * i, 1, i_end - i, 5, 6, 0, 6, -1, 0, 5, 1, 0, 5, 1)  # MK,KN->MN
+        m.contract(g, w, out_1, 6 * i, 0, 5 * i, 1, i_end - i, 5, 6, 0, 6, 1, 0, 5, 1, 0, 5, 1)  # MK,KN->MN
     return 0

@@ -45,8 +45,7 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
         out_2[i] = max_
         min_ = 9223372036854775807
         sum_3 = 0.0
-        isfinite = m.isfinite(max_)
-        select = max_ if isfinite else 0.0
+        select = max_ if m.isfinite(max_) else 0.0
         for j in range(m.steps(12)):
             x_ij_2 = x[i, j]
             min_ = m.rmin(min_, i8(j) if (x_ij_2 == max_) | (x_ij_2 != x_ij_2) else 9223372036854775807)

@@ -20,10 +20,20 @@ def main(x, out, out_1):
     if m.clash(1, 0, 0, x, out, out_1):
         return 7
     for i in range(20):
+        at = min(i + 1, 19)
+        inside = i + 1 < 20
+        at_1 = max(i - 1, 0)
+        inside_1 = 0 <= i - 1
         for j in range(m.steps(30)):
-            add = (x[i + 1, j] if i + 1 < 20 else 0.0) + (x[i - 1, j] if 0 <= i - 1 else 0.0) + (x[i, j + 1] if j + 1 < 30 else 0.0)
+            x_1 = x[at, j]
+            x_2 = x[at_1, j]
+            add = (x_1 if inside else 0.0) + (x_2 if inside_1 else 0.0) + (x[i, j + 1] if j + 1 < 30 else 0.0)
             out[i, j] = add + (x[i, j - 1] if 0 <= j - 1 else 0.0) - 4.0 * x[i, j]
     for i in range(20):
+        at_2 = min(i + 1, 19)
+        inside_2 = i + 1 < 20
+        at_3 = max(i - 1, 0)
+        inside_3 = 0 <= i - 1
         for j in range(m.steps(30)):
             out_ij = out[i, j]
             if j + 1 < 30:
@@ -36,15 +46,9 @@ def main(x, out, out_1):
                 pad_1 = out_3 + out_3
             else:
                 pad_1 = 0.0
-            if i + 1 < 20:
-                out_4 = out[i + 1, j]
-                pad_2 = out_4 + out_4
-            else:
-                pad_2 = 0.0
-            if 0 <= i - 1:
-                out_5 = out[i - 1, j]
-                pad_3 = out_5 + out_5
-            else:
-                pad_3 = 0.0
-            out_1[i, j] = -(out_ij + out_ij) * 4.0 + (pad + pad_1 + pad_2 + pad_3)
+            out_4 = out[at_2, j]
+            add_1 = out_4 + out_4
+            out_5 = out[at_3, j]
+            add_2 = out_5 + out_5
+            out_1[i, j] = -(out_ij + out_ij) * 4.0 + (pad + pad_1 + (add_1 if inside_2 else 0.0) + (add_2 if inside_3 else 0.0))
     return 0

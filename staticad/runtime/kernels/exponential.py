@@ -2,7 +2,8 @@
 
 ``exp(x) = 2**n * exp(r)`` with ``n`` the integer nearest to ``x / ln 2`` and ``|r| <= ln(2) / 2``. Adding 1.5 * 2**52
 (2**23 in float32) rounds ``x / ln 2`` to an integer and leaves it in the low bits, where a shift makes it a power of 2.
-ln 2 is subtracted in two parts, the first short enough for its product with ``n`` to be exact. Polynomials:
+ln 2 is subtracted in two parts, the first short enough for its product with ``n`` to be exact. Where ``2**n`` may leave
+the range of exponents it is applied in two halves, so that nothing asks whether it does. Polynomials:
 `benchmarks.accuracy.fit`, on the functions named beside them.
 """
 
@@ -10,6 +11,7 @@ ln 2 is subtracted in two parts, the first short enough for its product with ``n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,14 +30,14 @@ from staticad.runtime.kernels.traced import (
 
 
 class Format(NamedTuple):
-    """What depends on the dtype: ``exp(x)`` is 0 below ``least``, inf above ``most``, subnormal only below ``low``."""
+    """What depends on the dtype."""
 
-    magic: float  # 1.5 * 2**mantissa plus the bias of the exponent
+    magic: float  # 1.5 * 2**mantissa
+    bias: int  # of the exponent
     mantissa: int
     ln2: tuple[float, float]
-    least: float
-    low: float
-    most: float
+    most: float  # exp(x) is inf above, exp(-x) is 0 well before `far`
+    far: float
     saturated: float  # tanh is 1 and expm1(-x) is -1 from here on
     exp: tuple[float, ...]  # (exp(r) - 1 - r) / r**2
     exp2: tuple[float, ...]  # (2**r - 1) / r
@@ -44,12 +46,12 @@ class Format(NamedTuple):
 
 
 DOUBLE = Format(
-    magic=1.5 * 2**52 + 1023,
+    magic=1.5 * 2**52,
+    bias=1023,
     mantissa=52,
     ln2=(0.6931471805598903, 5.497923018708371e-14),
-    least=-750.0,
-    low=-700.0,
     most=710.0,
+    far=750.0,
     saturated=40.0,
     exp=(
         2.510038549551032e-08, 2.7620088445409746e-07, 2.7557268459997064e-06, 2.4801521295954376e-05,
@@ -72,12 +74,12 @@ DOUBLE = Format(
     ),
 )  # fmt: skip
 SINGLE = Format(
-    magic=1.5 * 2**23 + 127,
+    magic=1.5 * 2**23,
+    bias=127,
     mantissa=23,
     ln2=(0.693145751953125, 1.428606820309417e-06),
-    least=-105.0,
-    low=-80.0,
     most=89.0,
+    far=105.0,
     saturated=20.0,
     exp=(0.0013926183587713494, 0.008363179052722578, 0.041666554617204574, 0.16666576989698775, 0.5),
     exp2=(
@@ -101,52 +103,72 @@ def within(x: Value, least: float, most: float) -> Value:
     return select(x > most, most, x)
 
 
-def reduce(x: Value, shift: Value | float) -> tuple[Value, Value]:
-    """``exp(r) - 1`` and ``2**(n + shift)``, where ``exp(x) = 2**n * exp(r)``."""
+def bounded(x: Value, most: float) -> Value:
+    """``x`` held between ``-most`` and ``most``; nan stays nan."""
+    a = fabs(x)
+    return copysign(select(a > most, most, a), x)
+
+
+def reduce(x: Value, bias: float, coefficients: Sequence[float] = ()) -> tuple[Value, Value]:
+    """``exp(r) - 1`` and ``n + bias`` in the low bits of an integer, where ``exp(x) = 2**n * exp(r)``.
+
+    With other coefficients than the dtype's own it is as good as they are.
+    """
     its = form(x)
-    magic = shift + its.magic
+    magic = its.magic + bias
     rounded = madd(x, LOG2E, magic)
     n = rounded - magic
     r = madd(n, -its.ln2[1], madd(n, -its.ln2[0], x))
-    return madd(r * r, polynomial(r, its.exp), r), real(bits(rounded) << its.mantissa)
+    return madd(r * r, polynomial(r, coefficients or its.exp), r), bits(rounded)
 
 
-def exp_(x: Value) -> Value:
-    its = form(x)
-    x = within(x, its.least, its.most)
-    # The scale is kept off both ends of the exponent's range; the last factor goes there, and rounds once.
-    low = x < its.low
-    p, scale = reduce(x, select(low, x.of(100.0), -1.0))
-    return (1 + p) * scale * select(low, x.of(2.0**-100), 2.0)
+def reduce_half(x: Value) -> tuple[Value, Value]:
+    """``exp(r) - 1`` and ``2**(n - 1)``."""
+    p, n = reduce(x, form(x).bias - 1)
+    return p, real(n << form(x).mantissa)
+
+
+def halves(n: Value, its: Format) -> tuple[Value, Value]:
+    """``2**k`` and ``2**(n - k)`` with ``k = n // 2``, of ``n`` plus twice the bias."""
+    k = n >> 1
+    return real(k << its.mantissa), real((n - k) << its.mantissa)
+
+
+def exp_(x: Value) -> tuple[Value, Value]:
+    """``exp(x)`` and what rounding took from it, for ``x`` within ``far``."""
+    p, n = reduce(x, 2 * form(x).bias)
+    first, rest = halves(n, form(x))
+    out = madd(p, first, first)
+    return out * rest, madd(p, first, first - out) * rest
 
 
 def half_exp(x: Value) -> Value:
     """``exp(x) / 2`` for ``x >= 0``, without overflow before it has to be."""
     most = form(x).most + 0.6
-    p, scale = reduce(select(x > most, most, x), -2.0)
-    return (1 + p) * scale * 2
+    p, n = reduce(select(x > most, most, x), form(x).bias - 2)
+    scale = real(n << form(x).mantissa)
+    return madd(p, scale, scale) * 2
 
 
 @traced(np.exp)
 def exp(x: Value) -> Value:
-    return exp_(x)
+    return exp_(bounded(x, form(x).far))[0]
 
 
 @traced(np.exp2)
 def exp2(x: Value) -> Value:
     its = form(x)
-    x = within(x, its.least * LOG2E, its.most * LOG2E)
-    low = x < its.low * LOG2E
-    magic = select(low, x.of(its.magic + 100), its.magic - 1)
+    x = bounded(x, its.far * LOG2E)
+    magic = its.magic + 2 * its.bias
     rounded = x + magic
+    first, rest = halves(bits(rounded), its)
     r = x - (rounded - magic)
-    p = madd(r, polynomial(r, its.exp2), 1.0)
-    return p * real(bits(rounded) << its.mantissa) * select(low, x.of(2.0**-100), 2.0)
+    return madd(r * polynomial(r, its.exp2), first, first) * rest
 
 
 @traced(np.expm1)
 def expm1(x: Value) -> Value:
-    p, half = reduce(within(x, -form(x).saturated, form(x).most), -1.0)
+    p, half = reduce_half(within(x, -form(x).saturated, form(x).most))
     return copysign(2 * madd(p, half, half - 0.5), x)
 
 
@@ -155,7 +177,7 @@ def tanh(x: Value) -> Value:
     """``1 - 2 / (exp(2x) + 1)``, but near 0."""
     a = fabs(x)
     square = x * x
-    p, half = reduce(within(2 * a, 0.0, form(x).saturated), -1.0)
+    p, half = reduce_half(within(2 * a, 0.0, form(x).saturated))
     near = madd(a * square, polynomial(square, form(x).tanh), a)
     return copysign(select(a < 0.55, near, 1 - 1 / madd(p, half, half + 0.5)), x)
 
@@ -182,21 +204,16 @@ def plain_sigmoid(x):
 
 def decay(a: Value) -> tuple[Value, Value]:
     """``exp(-a)`` for ``a >= 0``, and what rounding took from it."""
-    its = form(a)
-    a = select(a > -its.least, its.least, -a)
-    low = a < its.low
-    p, scale = reduce(a, select(low, a.of(100.0), -1.0))
-    factor = select(low, a.of(2.0**-100), 2.0)
-    grown = 1 + p
-    return grown * scale * factor, (p - (grown - 1)) * scale * factor
+    far = form(a).far
+    return exp_(select(a > far, -far, -a))
 
 
 @traced(plain_sigmoid)
 def sigmoid(x: Value) -> Value:
     """``e / (1 + e)`` of ``e = exp(-abs(x))``, which cannot overflow, or what that leaves of 1."""
-    e, lost = decay(fabs(x))
+    e = decay(fabs(x))[0]
     whole = 1 + e
     part = e / whole
-    # What the roundings of e and of 1 + e lost is put back in first order: three roundings would make 2.3 ulp.
-    part = madd(lost - part * (e - (whole - 1)), 1 - part, part)
+    # What the rounding of 1 + e lost is put back in first order: three roundings would make 2.3 ulp.
+    part = madd(part * (whole - 1 - e), 1 - part, part)
     return select(x >= 0, 1 - part, part)

@@ -17,6 +17,7 @@ from staticad.runtime.kernels.memory import (
     array_u8,
     at,
     clash,
+    clear,
     flat,
     index,
     slot_b1,
@@ -30,15 +31,15 @@ from staticad.runtime.kernels.memory import (
     slot_u2,
     slot_u4,
     slot_u8,
-    steps,
 )
 from staticad.runtime.kernels.products import contract
 from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
+from staticad.runtime.kernels.steps import steps
 
 __all__ = [
     "array_b1", "array_f4", "array_f8", "array_i1", "array_i2", "array_i4",
     "array_i8", "array_u1", "array_u2", "array_u4", "array_u8", "at",
-    "clash", "contract", "flat", "index", "radd", "rmax", "rmin", "rmul",
+    "clash", "clear", "contract", "flat", "index", "radd", "rmax", "rmin", "rmul",
     "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4", "slot_i8",
     "slot_u1", "slot_u2", "slot_u4", "slot_u8", "steps",
 ]  # fmt: skip

@@ -1,14 +1,15 @@
 """log and what is made of it; knows the arithmetic of `traced` and the exponentials.
 
 ``log(x) = k * ln(2) + log(m)`` with ``m`` in [sqrt(1/2), sqrt(2)), cut out of the bits of ``x``. With ``f = m - 1`` and
-``s = f / (2 + f)``, ``log(m) = log((1 + s) / (1 - s))`` is an odd function of s; as ``f - (f*f/2 - ...)`` it keeps
-what a division would round off. Polynomials: `benchmarks.accuracy.fit`.
+``s = f / (2 + f)``, ``log(m) = log((1 + s) / (1 - s)) = 2*s + s**3 * p(s**2)``; with ``f - s*f`` for ``2*s`` it keeps
+what the division rounds off. Polynomials: `benchmarks.accuracy.fit`.
 """
 
 # pyright: basic, reportReturnType=false
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,8 @@ class Format(NamedTuple):
     lg2: tuple[float, float]  # log10(2)
     log2e: tuple[float, float]
     log10e: tuple[float, float]
-    log: tuple[float, ...]  # (log((1 + s) / (1 - s)) / s - 2) / s**2 of s**2
+    log: tuple[float, ...]  # (log((1 + s) / (1 - s)) / s - 2) / s**2 of s**2, up to s = 0.172
+    log_wide: tuple[float, ...]  # up to s = 1/3
 
 
 DOUBLE = Format(
@@ -61,6 +63,10 @@ DOUBLE = Format(
         0.14616585424888623, 0.15331710618210773, 0.18182889455674947, 0.22222211130259878, 0.2857142862600327,
         0.39999999999899444, 0.666666666666667,
     ),
+    log_wide=(
+        0.1616404561194353, 0.08800738486144674, 0.12001072809590713, 0.13314144209654935, 0.15385570064958623,
+        0.18181789436132859, 0.22222222717427864, 0.2857142856710876, 0.40000000000014585, 0.6666666666666666,
+    ),
 )  # fmt: skip
 SINGLE = Format(
     mantissa=23,
@@ -73,6 +79,7 @@ SINGLE = Format(
     log2e=(1.4426950216293335, 1.9259629911266175e-08),
     log10e=(0.4342944622039795, 1.9699272335463627e-08),
     log=(0.2958005304318844, 0.39988778282162807, 0.6666668504515603),
+    log_wide=(0.2685149802283715, 0.2823661980531048, 0.40007560644911205, 0.6666664033669923),
 )
 
 
@@ -100,12 +107,11 @@ def split_any(x: Value) -> tuple[Value, Value]:
     return m, k - select(tiny, x.of(float(its.lift)), 0.0)
 
 
-def series(f: Value, more: Value | float) -> Value:
-    """``log(1 + f) + more``."""
+def series(f: Value, more: Value | float, coefficients: Sequence[float] = ()) -> Value:
+    """``log(1 + f) + more``, for ``f`` between sqrt(1/2) - 1 and sqrt(2) - 1 unless the coefficients reach further."""
     s = f / (2 + f)
     z = s * s
-    half = 0.5 * f * f
-    return f - (half - madd(s, madd(z, polynomial(z, form(f).log), half), more))
+    return f - madd(s, madd(-z, polynomial(z, coefficients or form(f).log), f), -more)
 
 
 def with_ends(x: Value, out: Value) -> Value:
@@ -153,9 +159,7 @@ def log1p(x: Value) -> Value:
 
 def log1p_decay(a: Value) -> Value:
     """``log(1 + exp(-a))`` for ``a >= 0``."""
-    e, lost = decay(a)
-    u = 1 + e
-    return log_sum(u, (e - (u - 1)) + lost)
+    return series(decay(a)[0], 0.0, form(a).log_wide)
 
 
 def plain_softplus(x):

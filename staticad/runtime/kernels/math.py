@@ -2,8 +2,8 @@
 
 Each takes and gives scalars of one dtype and means what NumPy's (or SciPy's) function of that name means; integers
 narrower than 64 bits may come back widened. The elementary and special functions are branch-free and live in modules
-of their own; `lgamma`, `polygamma` and `hypot` are scalar calls yet. With ``NUMBA_DISABLE_JIT=1`` those are NumPy's and
-SciPy's, and the bodies here run as plain Python on NumPy's scalars. ``type(x)(1)`` is a one of the dtype of ``x``.
+of their own; `polygamma` is a loop. With ``NUMBA_DISABLE_JIT=1`` those are NumPy's and SciPy's, and the bodies here run
+as plain Python on NumPy's scalars. ``type(x)(1)`` is a one of the dtype of ``x``.
 """
 
 # pyright: basic, reportAttributeAccessIssue=false
@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import config, njit
+from numba import njit
 
 from staticad.runtime.kernels.angles import acos, asin, atan, atan2  # noqa: F401
 from staticad.runtime.kernels.error import erf, erfc  # noqa: F401
+from staticad.runtime.kernels.exact import floor_divide_real, nextafter, remainder_real  # noqa: F401
 from staticad.runtime.kernels.exponential import cosh, exp, exp2, expm1, sigmoid, sinh, tanh  # noqa: F401
-from staticad.runtime.kernels.gamma import digamma  # noqa: F401
+from staticad.runtime.kernels.gamma import digamma, lgamma, trigamma  # noqa: F401
 from staticad.runtime.kernels.logarithm import (  # noqa: F401
     acosh,
     asinh,
@@ -30,21 +31,16 @@ from staticad.runtime.kernels.logarithm import (  # noqa: F401
     logaddexp,
     softplus,
 )
-from staticad.runtime.kernels.powers import cbrt, pow  # noqa: A004, F401
+from staticad.runtime.kernels.powers import cbrt, hypot, pow  # noqa: A004, F401
 from staticad.runtime.kernels.trigonometric import cos, sin, tan  # noqa: F401
-
-if config.DISABLE_JIT:  # the functions of `math` raise where IEEE arithmetic answers inf or nan
-    from scipy.special import gammaln as _lgamma
-else:
-    _lgamma = math.lgamma
 
 kernel = njit(error_model="numpy", fastmath={"contract"})
 
 # fmt: off
-fabs, signbit, copysign, nextafter       = np.fabs, np.signbit, np.copysign, np.nextafter
+fabs, signbit, copysign                  = np.fabs, np.signbit, np.copysign
 isinf, isfinite, maximum, minimum        = np.isinf, np.isfinite, np.maximum, np.minimum
 floor, ceil, trunc, round                = np.floor, np.ceil, np.trunc, np.rint  # noqa: A001
-sqrt, hypot                              = np.sqrt, np.hypot
+sqrt                                     = np.sqrt
 # fmt: on
 
 
@@ -67,30 +63,6 @@ def floor_divide(x, y):
 def remainder(x, y):
     """``x % y`` of integers, with the sign of ``y``; 0 where that is 0 or -1."""
     return type(x)(0) if y == 0 or y == -1 else x % y
-
-
-@kernel
-def floor_divide_real(x, y):
-    """``floor(x / y)`` by way of the exact remainder, as NumPy and Python have it: ``1 // 0.1`` is 9."""
-    if y == 0:
-        return x / y
-    rest = np.fmod(x, y)
-    quotient = (x - rest) / y
-    if rest != 0 and (y < 0) != (rest < 0):
-        quotient -= type(x)(1)
-    if quotient == 0:
-        return np.copysign(type(x)(0), x / y)
-    down = np.floor(quotient)
-    return down + type(x)(1) if quotient - down > type(x)(0.5) else down
-
-
-@kernel
-def remainder_real(x, y):
-    """What ``floor_divide_real`` leaves: exact, with the sign of the divisor; nan where that is 0."""
-    rest = np.fmod(x, y)
-    if rest == 0:
-        return np.copysign(rest, y)
-    return rest + y if (y < 0) != (rest < 0) else rest
 
 
 @kernel
@@ -122,12 +94,6 @@ def integer_pow(x, y):
 
 
 integer_pow.raises = True  # which who calls it must look at
-
-
-@kernel
-def lgamma(x):
-    """``log(abs(gamma(x)))``; inf at the poles and at both infinities."""
-    return fabs(x) if isinf(x) else _lgamma(x)
 
 
 # Bernoulli numbers B(2j) over (2j)!, j = 1 to 13: Abramowitz & Stegun 6.4.11, the tail of the Hurwitz zeta function.

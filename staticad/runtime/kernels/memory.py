@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.ir.instructions import InlineAsm
 from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
@@ -48,6 +49,19 @@ def sizes(walk: Any, shape: Sequence[Value]) -> list[ir.Value]:
     return [walk.cast(size, types.intp) for size in shape]
 
 
+def distinct(builder: ir.IRBuilder, data: ir.Value) -> ir.Value:
+    """The same address, as one that the optimiser takes for that of memory which nothing else points to (noalias).
+
+    Memory of the workspace is used again, by a buffer that comes after the last use of another. To the optimiser that
+    is a call which frees the one and allocates the other: all that was handed to such a call may be read and written
+    by every later one, so that nothing is moved past it.
+    """
+    kind = ir.FunctionType(data.type, [data.type])
+    new = builder.call(InlineAsm(kind, "", "=r,0,~{memory}", side_effect=True), [data], cconv="ccc noalias")
+    builder.asm(ir.FunctionType(ir.VoidType(), [data.type]), "", "r,~{memory}", [new], side_effect=True)
+    return new
+
+
 def slot(code: str) -> Any:
     """The function ``(work, offset, shape) -> array``: C-contiguous, dtype ``code``, from byte ``offset`` of work."""
     dtype = np.dtype(code)
@@ -58,10 +72,14 @@ def slot(code: str) -> Any:
 
     @direct(view)
     def write(walk: Any, work: View | Value, offset: Value, shape: Sequence[Value]) -> View:
-        place = walk.builder.bitcast(byte(walk, work, offset), walk.context.get_value_type(types.CPointer(element)))
-        return View(types.Array(element, len(shape), "C"), place, sizes(walk, shape))
+        place = distinct(walk.builder, byte(walk, work, offset))
+        return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))
 
     return write
+
+
+def pointer(walk: Any, place: ir.Value, element: Any) -> ir.Value:
+    return walk.builder.bitcast(place, walk.context.get_value_type(types.CPointer(element)))
 
 
 def byte(walk: Any, work: View | Value, offset: Value) -> ir.Value:
@@ -85,7 +103,7 @@ def at(walk: Any, work: View | Value, offset: Value) -> Value:
 
 
 def array(code: str) -> Any:
-    """The function ``(x, shape) -> array``: C-contiguous, of dtype ``code``, at the pointer that a kernel function got.
+    """The function ``(x, shape) -> array``: C-contiguous, of dtype ``code``, at a pointer (or a place, see `at`).
 
     In plain Python, ``x`` is an array of this dtype or the bytes of a workspace from some place on."""
     dtype = np.dtype(code)
@@ -96,8 +114,8 @@ def array(code: str) -> Any:
 
     @direct(view)
     def write(walk: Any, x: Value, shape: Sequence[Value]) -> View:
-        assert x.kind == types.CPointer(element)
-        return View(types.Array(element, len(shape), "C"), x.llvm, sizes(walk, shape))
+        assert x.kind in (types.CPointer(element), types.voidptr)
+        return View(types.Array(element, len(shape), "C"), pointer(walk, x.llvm, element), sizes(walk, shape))
 
     return write
 
@@ -120,17 +138,17 @@ def flat(walk: Any, x: View) -> View:
     return View(types.Array(x.kind.dtype, 1, "C"), x.data, [size])
 
 
-def same(n: int) -> int:
-    """``n``, whose value the optimiser does not get to know: a loop that takes so many steps becomes a vector loop.
-
-    LLVM unrolls loops of a known, moderate number of steps before it looks for vectors, and finds fewer afterwards."""
-    return n
+def all_zero(x: Any) -> None:
+    """Make every element of a C-contiguous array zero."""
+    x[...] = 0
 
 
-@direct(same)
-def steps(walk: Any, n: Value) -> Value:
-    kind = ir.FunctionType(INTP, [INTP])
-    return Value(types.intp, walk.builder.asm(kind, "", "=r,0", [walk.cast(n, types.intp)], side_effect=False))
+@direct(all_zero)
+def clear(walk: Any, x: View) -> None:
+    (count,) = flat.write(walk, x).shape
+    itemsize = walk.context.get_abi_sizeof(walk.context.get_data_type(x.kind.dtype))
+    size = walk.builder.mul(count, ir.Constant(INTP, itemsize), flags=("nsw",))
+    cgutils.memset(walk.builder, x.data, size, 0)
 
 
 PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow with the square of the arrays

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from numba import njit
 from numba.core import config
 from numba.extending import intrinsic
 
@@ -19,6 +20,11 @@ FLAGS: dict[str, Any] = {
     "boundscheck": False,
     "_nrt": False,  # no counting of references to arrays: whoever calls holds them, and nothing is allocated
 }
+
+
+def compiled() -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` under the flags of generated code; the plain function under NUMBA_DISABLE_JIT."""
+    return njit(**FLAGS)
 
 
 def kernel(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:

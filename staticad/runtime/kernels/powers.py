@@ -1,4 +1,4 @@
-"""pow and cbrt; knows the arithmetic of `traced`, the exponential and the logarithm."""
+"""pow, cbrt and hypot; knows the arithmetic of `traced`, the exponential and the logarithm."""
 
 # pyright: basic, reportReturnType=false
 
@@ -19,6 +19,7 @@ from staticad.runtime.kernels.traced import (
     polynomial,
     real,
     select,
+    sqrt,
     traced,
     two_sum,
 )
@@ -34,6 +35,13 @@ EXP_REST = (
     0.04166666666666667, 0.1666666666666667, 0.5,
 )  # fmt: skip
 """``(exp(r) - 1 - r) / r**2``, to 59 bits."""
+SHORT_LOG = (0.23330574367554863, 0.2855081687739519, 0.4000012187453579, 0.6666666655445456)
+"""As `logarithm.Format.log`."""
+SHORT_EXP = (
+    0.00019890988455544567, 0.0013933647862928863, 0.008333310927615311, 0.041666464944505696, 0.16666666681621095,
+    0.5000000013463886,
+)  # fmt: skip
+"""As `exponential.Format.exp`."""
 THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 INVERSE_CBRT = (0.12473026410836184, -0.6868716763945578, 1.5369546231175093, -1.8451749844556589, 1.8703334336264674)
 """``x**(-1/3)`` between sqrt(1/2) and sqrt(2), to 14 bits."""
@@ -74,9 +82,8 @@ def long_log(x: Value) -> tuple[Value, Value]:
 def exp_of_sum(x: Value, rest: Value) -> Value:
     """``exp(x + rest)`` of a small rest, hardly more than half a unit in the last place off."""
     its = exponential.DOUBLE
-    x = exponential.within(x, its.least, its.most)
-    low = x < its.low
-    magic = select(low, x.of(its.magic + 100), its.magic - 1)
+    x = exponential.bounded(x, its.far)
+    magic = its.magic + 2 * its.bias
     rounded = madd(x, exponential.LOG2E, magic)
     n = rounded - magic
     most, less = madd(n, -its.ln2[0], x), n * its.ln2[1]
@@ -84,28 +91,44 @@ def exp_of_sum(x: Value, rest: Value) -> Value:
     grown = 1 + r
     more = r * r * polynomial(r, EXP_REST)
     rest = madd(rest + ((most - r) - less), grown + more, r - (grown - 1))
-    return (grown + (more + rest)) * real(bits(rounded) << its.mantissa) * select(low, x.of(2.0**-100), 2.0)
+    first, last = exponential.halves(bits(rounded), its)
+    return (grown + (more + rest)) * first * last
 
 
 def plain_pow(x, y):
     return x**y
 
 
-@traced(plain_pow, operands=2)
-def pow(x: Value, y: Value) -> Value:  # noqa: A001
-    """``x**y`` of floats, with C's special values; in double precision, in float64 with log(x) in twice that."""
-    like, x, y = x, double(x), double(y)
-    a = fabs(x)
-    if like.double:
-        log, log_rest = long_log(a)
-    else:
-        m, k = logarithm.split(a)[:2]
-        ln2 = logarithm.DOUBLE.ln2
-        log, log_rest = madd(k, ln2[0], logarithm.series(m - 1, k * ln2[1])), x.of(0.0)
-    log = select(a > 0.0, select(a < np.inf, log, a), select(a.equals(0.0), x.of(-np.inf), np.nan))
+def log_or_end(a: Value, log: Value) -> Value:
+    return select(a > 0.0, select(a < np.inf, log, a), select(a.equals(0.0), a.of(-np.inf), np.nan))
+
+
+def power_double(a: Value, y: Value) -> Value:
+    """``a**y`` of doubles, ``a >= 0``, with log(a) in twice the precision."""
+    log, log_rest = long_log(a)
+    log = log_or_end(a, log)
     whole = y * log
     rest = madd(y, log_rest, fma(y, log, -whole))
-    out = exp_of_sum(whole, select(fabs(whole) < 1e3, rest, 0.0))
+    return exp_of_sum(whole, select(fabs(whole) < 1e3, rest, 0.0))
+
+
+def power_single(a: Value, y: Value) -> Value:
+    """``a**y`` of float32 ``a >= 0``, in double precision with polynomials for some 33 bits."""
+    wide = double(a)
+    m, k = logarithm.split(wide)[:2]
+    ln2 = logarithm.DOUBLE.ln2[0] + logarithm.DOUBLE.ln2[1]
+    log = madd(k, ln2, logarithm.series(m - 1, 0.0, SHORT_LOG))
+    whole = exponential.bounded(double(y) * log_or_end(wide, log), 200.0)
+    p, n = exponential.reduce(whole, exponential.DOUBLE.bias, SHORT_EXP)
+    scale = real(n << exponential.DOUBLE.mantissa)
+    return narrow(madd(p, scale, scale), a)
+
+
+@traced(plain_pow, operands=2)
+def pow(x: Value, y: Value) -> Value:  # noqa: A001
+    """``x**y`` of floats, with C's special values."""
+    a = fabs(x)
+    out = power_double(a, y) if x.double else power_single(a, y)
     # Where y is an integer, and odd, a negative x keeps its sign; where y is none, there is no power.
     half = 0.5 * y
     odd = select(half.call("floor").equals(half), x.of(1.0), x)
@@ -113,7 +136,7 @@ def pow(x: Value, y: Value) -> Value:  # noqa: A001
     odd = select(y.call("floor").equals(y), odd, 1.0)
     out = select((x < 0.0) & (integer ^ 1), np.nan, copysign(out, odd))
     one = y.equals(0.0) | x.equals(1.0) | (a.equals(1.0) & fabs(y).equals(np.inf))
-    return narrow(select(one, 1.0, out), like)
+    return select(one, 1.0, out)
 
 
 @traced(np.cbrt)
@@ -122,8 +145,9 @@ def cbrt(x: Value) -> Value:
     its = logarithm.DOUBLE
     a = fabs(double(x))
     m, k = logarithm.split_any(a)
-    rounded = madd(k, 1 / 3, exponential.DOUBLE.magic)
-    third = rounded - exponential.DOUBLE.magic
+    magic = exponential.DOUBLE.magic + exponential.DOUBLE.bias
+    rounded = madd(k, 1 / 3, magic)
+    third = rounded - magic
     left = madd(third, -3.0, k)
     m_left = m * select(left < 0.0, m.of(0.5), select(left > 0.0, m.of(2.0), 1.0))
     turn = select(left < 0.0, m.of(2 ** (1 / 3)), select(left > 0.0, m.of(2 ** (-1 / 3)), 1.0))
@@ -136,3 +160,20 @@ def cbrt(x: Value) -> Value:
     root = madd(off * (1 / 3), y * y, root)
     out = root * real(bits(rounded) << its.mantissa)
     return copysign(narrow(select(a > 0.0, select(a < np.inf, out, a), a), x), x)
+
+
+@traced(np.hypot, operands=2)
+def hypot(x: Value, y: Value) -> Value:
+    """``sqrt(x**2 + y**2)``, its squares kept within the range of exponents; inf of any infinity, beside nan too."""
+    like, x, y = x, fabs(double(x)), fabs(double(y))
+    infinite = x.equals(np.inf) | y.equals(np.inf)
+    if like.double:
+        most = select(x > y, x, y)
+        huge, tiny = most > 2.0**500, most < 2.0**-400
+        scale = select(huge, x.of(2.0**-600), select(tiny, x.of(2.0**600), 1.0))
+        back = select(huge, x.of(2.0**600), select(tiny, x.of(2.0**-600), 1.0))
+        x, y = x * scale, y * scale
+        out = sqrt(madd(x, x, y * y)) * back
+    else:
+        out = sqrt(madd(x, x, y * y))
+    return narrow(select(infinite, np.inf, out), like)

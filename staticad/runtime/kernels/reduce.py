@@ -55,7 +55,10 @@ def emit_multiply(builder: ir.IRBuilder, kind: Any, acc: ir.Value, x: ir.Value) 
 def emit_extremum(builder: ir.IRBuilder, kind: Any, acc: ir.Value, x: ir.Value, name: str, better: str) -> ir.Value:
     if isinstance(kind, types.Float):
         function_type = ir.FunctionType(acc.type, [acc.type, acc.type])
-        return builder.call(builder.module.declare_intrinsic(f"llvm.{name}", [acc.type], function_type), [acc, x])
+        function = builder.module.declare_intrinsic(f"llvm.{name}", [acc.type], function_type)
+        return builder.call(
+            function, [acc, x], fastmath=("nsz",)
+        )  # which of two zeros comes out, NumPy leaves open too
     signed = isinstance(kind, types.Integer) and kind.signed
     compare = builder.icmp_signed if signed else builder.icmp_unsigned
     return builder.select(compare(better, acc, x), acc, x)

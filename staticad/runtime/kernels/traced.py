@@ -177,29 +177,31 @@ def traced(python: Any, operands: int = 1) -> Callable[[Callable[..., Value]], A
     return decorate
 
 
-def rarely(name: str, x: Value, limit: float, body: Callable[[Value], Value]) -> Value:
-    """``body(double(x))``, a long computation, if ``x`` is nan or beyond ``limit`` in magnitude, else 0.
+def rarely(name: str, x: Value, limit: float, body: Callable[..., Value], *others: Value) -> Value:
+    """``body``, a long computation in double precision, of all operands if ``x`` is nan or beyond ``limit``, else 0.
 
     A branch keeps a loop from being vectorised. This one is inside a function that the vectoriser finds in variants of
     2 to 16 lanes, by LLVM's attribute for it; a variant looks at all its lanes at once and seldom does more.
     """
-    module, kind = x.builder.module, x.llvm.type
+    module, kind, count = x.builder.module, x.llvm.type, 1 + len(others)
     name = f"staticad.{name}.{kind}"
     if name not in module.globals:
-        scalar, builder = guarded(module, kind, 1, name, limit)
-        builder.ret(narrow(body(double(Value(builder, scalar.args[0]))), x).llvm)
+        scalar, builder = guarded(module, kind, count, 1, name, limit)
+        builder.ret(narrow(body(*(double(Value(builder, v)) for v in scalar.args)), x).llvm)
         variants = [spread(scalar, lanes, limit) for lanes in ((2, 4, 8) if x.double else (4, 8, 16))]
-        known = ",".join(f"_ZGV_LLVM_N{f.args[0].type.count}v_{name}({f.name})" for f in variants)
+        known = ",".join(f"_ZGV_LLVM_N{f.args[0].type.count}{'v' * count}_{name}({f.name})" for f in variants)
         # llvmlite knows no attribute with a value, and refuses what it does not know.
         set.add(scalar.attributes, f'"vector-function-abi-variant"="{known}"')
         keep(module, variants)
-    return Value(x.builder, x.builder.call(module.globals[name], [x.llvm]))
+    return Value(x.builder, x.builder.call(module.globals[name], [x.llvm, *(y.llvm for y in others)]))
 
 
-def guarded(module: ir.Module, kind: Any, lanes: int, name: str, limit: float) -> tuple[ir.Function, ir.IRBuilder]:
-    """A function that returns 0 if no lane is beyond the limit, and the place where it goes on otherwise."""
+def guarded(
+    module: ir.Module, kind: Any, count: int, lanes: int, name: str, limit: float
+) -> tuple[ir.Function, ir.IRBuilder]:
+    """A function that returns 0 if no lane of its first operand is beyond the limit, and the place where it goes on."""
     its = kind if lanes == 1 else ir.VectorType(kind, lanes)
-    function = ir.Function(module, ir.FunctionType(its, [its]), name)
+    function = ir.Function(module, ir.FunctionType(its, [its] * count), name)
     function.linkage = "internal"
     for attribute in ("noinline", "nounwind", "readnone"):
         function.attributes.add(attribute)
@@ -218,10 +220,11 @@ def guarded(module: ir.Module, kind: Any, lanes: int, name: str, limit: float) -
 
 def spread(scalar: ir.Function, lanes: int, limit: float) -> ir.Function:
     """``scalar`` for a vector, one lane after the other."""
-    function, builder = guarded(scalar.module, scalar.args[0].type, lanes, f"{scalar.name}.{lanes}", limit)
+    count, kind = len(scalar.args), scalar.args[0].type
+    function, builder = guarded(scalar.module, kind, count, lanes, f"{scalar.name}.{lanes}", limit)
     out: Any = ir.Constant(function.args[0].type, ir.Undefined)
     for i in range(lanes):
-        one = builder.call(scalar, [builder.extract_element(function.args[0], I32(i))])
+        one = builder.call(scalar, [builder.extract_element(vector, I32(i)) for vector in function.args])
         out = builder.insert_element(out, one, I32(i))
     builder.ret(out)
     return function
