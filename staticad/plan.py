@@ -413,9 +413,12 @@ def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
         if not any(known_ge(other, total) for other in totals):
             totals = [*(other for other in totals if not known_ge(total, other)), total]
     if len(totals) > COMPARED:  # those that are the most for some size, all symbolic dimensions being of that size
-        names = {s.name or "" for total in totals for s in symbols(total)}
-        at = [dict.fromkeys(names, 2**k) for k in range(COMPARED)]
-        totals = list(dict.fromkeys(max(totals, key=lambda d: evaluate(d, sizes)) for sizes in at))
+        names = [str(s) for total in totals for s in symbols(total)]
+        found: list[Dim] = []
+        for k in range(COMPARED):
+            sizes = dict.fromkeys(names, 1 << k)
+            found.append(max((evaluate(d, sizes), -i, d) for i, d in enumerate(totals))[2])
+        totals = list(dict.fromkeys(found))
     bound: Dim = 0
     for total in totals:
         bound = maximum(bound, total)

@@ -20,6 +20,11 @@ from typing import Any
 
 from numba.core import config
 
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
+
 from staticad.errors import CompileError
 from staticad.runtime import cache
 from staticad.runtime.functions import assembly, kernels
@@ -31,14 +36,19 @@ from staticad.runtime.storage import NativeFile, digest
 class Native:
     """A loaded program.
 
-    ``main`` is the program (the plain function under NUMBA_DISABLE_JIT); ``path`` the source file,
-    if one could be written; ``seconds`` the time each stage took.
+    ``main`` is the program (the plain function under NUMBA_DISABLE_JIT); ``path`` the source file, if one could be
+    written; ``seconds`` the time each stage took; ``functions`` how many kernel functions the program has, of which
+    ``compiled`` were known neither in this process nor on disk; ``peak_bytes`` the most memory that the process had
+    until then, 0 where the platform does not tell.
     """
 
     main: Any
     path: str | None
     cache_hit: bool
     seconds: dict[str, float]
+    functions: int = 0
+    compiled: int = 0
+    peak_bytes: int = 0
 
     def bind(self, held: dict[int, Array], written: Collection[int]) -> Callable[..., int]:
         """The program as a Python callable; see `gate.bind`."""
@@ -90,7 +100,8 @@ def build(source: str, module_name: str, key: str) -> Native:
     start = perf_counter()
     file = NativeFile(folder / f"{module_name}.native", key) if folder else None
     try:
-        for kernel in kernels(vars(module)):
+        found = kernels(vars(module))
+        for kernel in found:
             kernel.ready()
         module.main.compile(module_name, file)
     except BaseException:
@@ -98,7 +109,15 @@ def build(source: str, module_name: str, key: str) -> Native:
         raise
     hit = file is not None and file.hit
     seconds["load" if hit else "compile"] = perf_counter() - start
-    return Native(module.main, path and str(path), hit, seconds)
+    fresh = sum(kernel.fresh for kernel in found)
+    return Native(module.main, path and str(path), hit, seconds, len(found), fresh, peak_bytes())
+
+
+def peak_bytes() -> int:
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def save(source: str, path: Path) -> Path | None:
