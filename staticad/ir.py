@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -160,8 +161,11 @@ class Node:
         return self.arithmetic["neg"](self, None)
 
 
-def toposort(outputs: Iterable[Node]) -> list[Node]:
-    """Every node that ``outputs`` need, operands first, in a deterministic order. Works for chains of any length."""
+def toposort(outputs: Iterable[Node], operands: Callable[[Node], Iterable[Node]] = attrgetter("args")) -> list[Node]:
+    """Every node that ``outputs`` need, operands first, in a deterministic order. Works for chains of any length.
+
+    ``operands(node)`` tells what a node needs where that is not its arguments.
+    """
     order: list[Node] = []
     done: set[Node] = set()
     stack: list[tuple[Node, Iterator[Node]]] = []
@@ -169,13 +173,13 @@ def toposort(outputs: Iterable[Node]) -> list[Node]:
         if out in done:
             continue
         done.add(out)
-        stack.append((out, iter(out.args)))
+        stack.append((out, iter(operands(out))))
         while stack:
-            node, operands = stack[-1]
-            for x in operands:
+            node, left = stack[-1]
+            for x in left:
                 if x not in done:
                     done.add(x)
-                    stack.append((x, iter(x.args)))
+                    stack.append((x, iter(operands(x))))
                     break
             else:
                 order.append(node)
@@ -212,36 +216,38 @@ def _param_key(value: object) -> object:
 def rewrite(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
     """The graph with ``rule`` applied to each node, operands first, equal nodes made one (common subexpressions).
 
-    ``rule`` gets a node whose operands are rewritten already, and returns it or its replacement; nodes that the
-    replacement is newly made of are interned too.
+    ``rule`` gets a node whose operands are rewritten already, and returns it or its replacement, which may not hold
+    that node; what the replacement is newly made of is rewritten too.
     """
     table: dict[tuple[Any, ...], Node] = {}
     new: dict[Node, Node] = {}
-
-    def intern(root: Node) -> Node:
-        for node in toposort_until(root, new):
-            args = tuple(new[x] for x in node.args)
-            key = intern_key(node.op, args, node.params)
-            same = table.get(key)
-            if same is None:
-                same = node if args == node.args else clone(node, args)
-                table[key] = same
-            new[node] = same
-            new[same] = same
-        return new[root]
-
-    for node in graph.nodes:
-        args = tuple(new[x] for x in node.args)
-        key = intern_key(node.op, args, node.params)
-        known = table.get(key)
-        if known is None:
-            known = node if args == node.args else clone(node, args)
-            replacement = rule(known)
-            if replacement is not known:
-                known = intern(replacement)
-            table[key] = known
-            new[known] = known
-        new[node] = known
+    replaced: dict[Node, tuple[tuple[Any, ...], Node, Node]] = {}
+    for root in graph.nodes:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node in replaced:
+                key, known, replacement = replaced.pop(node)
+                out = new[replacement]
+                table[key] = new[known] = new[out] = new[node] = out
+            missing = () if node in new else [x for x in node.args if x not in new]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+            if node not in new:
+                args = tuple(new[x] for x in node.args)
+                key = intern_key(node.op, args, node.params)
+                known = table.get(key)
+                if known is None:
+                    known = node if args == node.args else clone(node, args)
+                    replacement = rule(known)
+                    if replacement is not known:
+                        replaced[node] = key, known, replacement
+                        stack.append(replacement)
+                        continue
+                    table[key] = new[known] = known
+                new[node] = known
+            stack.pop()
     return Graph(graph.inputs, tuple(new[x] for x in graph.outputs))
 
 

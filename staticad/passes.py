@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from staticad.autodiff import pull
-from staticad.ir import ArrayType, Node, toposort
+from staticad.ir import ArrayType, Graph, Node, toposort
 from staticad.ops import creation, sources
 from staticad.pipeline import Compiled, compile_nodes
 from staticad.residuals import choose_residuals, replace
 from staticad.runtime.call import Caller, Target
+from staticad.simplify import simplify
 
 
 def build(
@@ -49,7 +50,10 @@ class Passes:
         given = [_input(f"gradient_{k}" if k else "gradient", x.type) for k, x in enumerate(seeds)]
         found = pull(seeds, self.leaves, given)
         grads = [creation.fill(x, 0) if g is None else g for x, g in zip(self.leaves, found, strict=True)]
-        kept = choose_residuals(outputs, grads)
+        # Simplified together, so that stable forms and common subexpressions are the same nodes in both halves.
+        both = simplify(Graph(tuple(inputs), (*outputs, *grads))).outputs
+        values, grads = both[: len(outputs)], both[len(outputs) :]
+        kept = choose_residuals(values, grads)
         stand_in = {x: _input(f"kept_{k}", x.type) for k, x in enumerate(kept)}
         _, self.forward = build(f"{name}_forward", inputs, [*outputs, *kept])
         arguments = [*inputs, *stand_in.values(), *given]

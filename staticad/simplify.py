@@ -8,8 +8,18 @@ from collections.abc import Iterable
 import numpy as np
 
 from staticad.ir import Graph, Node, Op, rewrite
-from staticad.ops import arithmetic, creation, indexing, logic, reductions, sources, transcendental, views
+from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, sources, transcendental, views
 from staticad.ops.table import TABLE
+from staticad.power_rules import (
+    abs_of_positive,
+    exp_minus_one,
+    log_of_one_plus,
+    multiply_by_itself,
+    power_of_constant,
+    power_of_half,
+)
+from staticad.small_products import small_product
+from staticad.stable import STABLE, log_softmax
 from staticad.view_rules import (
     Rule,
     broadcast_twice,
@@ -177,18 +187,6 @@ def subtract_itself(node: Node) -> Node | None:
     return creation.fill(node, 0) if x is y and node.dtype.kind != "f" else None
 
 
-def power_of_constant(node: Node) -> Node | None:
-    """``x**0`` is 1, ``x**1`` is x, ``x**2`` is x * x and ``x**-1`` is 1 / x: what an exact pow gives."""
-    x, y = node.args
-    if is_value(y, 0):
-        return creation.fill(node, 1)
-    if is_value(y, 1):
-        return x
-    if is_value(y, 2):
-        return arithmetic.square(x)
-    return arithmetic.reciprocal(x) if is_value(y, -1) and node.dtype.kind == "f" else None
-
-
 def even(node: Node) -> Node | None:
     """``abs(-x)``, ``square(-x)``, ``square(abs(x))`` are those of x."""
     x = node.args[0]
@@ -307,14 +305,17 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     sources.stop_gradient: (drop,),
     sources.nonempty:      (drop,),
     sources.assume_shape:  (drop_same_shape,),
-    arithmetic.multiply:   (multiply_by_one, multiply_by_minus_one, multiply_by_zero, multiply_negatives),
+    arithmetic.multiply:   (multiply_by_one, multiply_by_minus_one, multiply_by_zero, multiply_negatives,
+                            multiply_by_itself),
     arithmetic.divide:     (divide_by_one, divide_by_power_of_two),
     arithmetic.add:        (add_zero, add_negative),
-    arithmetic.subtract:   (subtract_zero, subtract_negative, subtract_from_zero, subtract_itself),
+    arithmetic.subtract:   (subtract_zero, subtract_negative, subtract_from_zero, subtract_itself,
+                            exp_minus_one, log_softmax),
     arithmetic.negative:   (negate_twice,),
     arithmetic.square:     (even,),
-    arithmetic.abs_:       (even, idempotent),
-    transcendental.pow_:   (power_of_constant,),
+    arithmetic.abs_:       (even, idempotent, abs_of_positive),
+    transcendental.pow_:   (power_of_constant, power_of_half),
+    transcendental.log:    (log_of_one_plus,),
     creation.astype:       (convert_same, convert_back),
     logic.select:          (select_same, select_opposite, select_bools),
     logic.logical_not:     (not_twice, not_equal),
@@ -326,6 +327,7 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     views.pad:             (pad_nothing, pad_constant),
     reductions.sum_:       (sum_constant,),
     indexing.update_slice: (update_everything,),
+    products.contract:     (small_product,),
 }
 OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
     (FOLDED,               fold),
@@ -345,8 +347,8 @@ OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
 
 
 def gather() -> dict[Op, tuple[Rule, ...]]:
-    """The rules of every op, those of its own first."""
-    rules = dict(OF_ONE_OP)
+    """The rules of every op: stable forms first, then those of its own."""
+    rules = {op: (*STABLE.get(op, ()), *OF_ONE_OP.get(op, ())) for op in (*STABLE, *OF_ONE_OP)}
     for ops, rule in OF_SEVERAL:
         for op in ops:
             rules[op] = (*rules.get(op, ()), rule)

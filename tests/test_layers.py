@@ -24,7 +24,9 @@ LAYERS = """
     ir
     lowering
     ops
-    autodiff interpret view_rules
+    interpret view_rules small_products
+    stable
+    autodiff power_rules
     simplify
     loops expressions
     store

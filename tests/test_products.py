@@ -10,7 +10,7 @@ import pytest
 from llvmlite import ir
 from numba import config, njit, types
 
-from staticad.runtime.kernels import gemm, products, shared, vectors
+from staticad.runtime.kernels import gemm, gemv, products, shared, vectors
 from staticad.runtime.kernels.products import contract
 
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 47, 48, 49, 64, 65, 70, 129, 257]
@@ -96,8 +96,20 @@ def test_all_layouts_of_random_sizes(dtype):
 @pytest.mark.parametrize("orders", [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
 def test_blocks(dtype, more, orders):
     rng = np.random.default_rng(1)
-    for sizes in [(1, 129, 257, 70), (1, 257, 129, 257), (2, 9, 70, 600), (1, 300, 1100, 530), (1, 1, 600, 600)]:
+    blocks = [(1, 129, 257, 70), (1, 257, 129, 257), (2, 9, 70, 600), (1, 300, 1100, 530), (1, 1, 600, 600)]
+    blocks += [(1, 40, 705, 400), (1, 300, 200, 1024), (1, 31, 300, 1), (1, 31, 300, 2)]
+    for sizes in blocks:
         check(rng, dtype, sizes, [ORDERS[i] for i in orders], (0, 0, 0), more=more)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_sums(dtype):
+    rng = np.random.default_rng(6)
+    for m in (1, 2, 3, 7, 8, 14, 17, 32, 40):
+        for n in (1, 3, 4, 10, 18):
+            for k in (65, 300, 1203):
+                for orders in [(0, 1, 0), (1, 1, 0), (0, 1, 1), (1, 1, 1)]:
+                    check(rng, dtype, (1, m, n, k), [ORDERS[i] for i in orders], (0, k % 2, 0), more=bool(m % 2))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -139,7 +151,7 @@ def test_threads_share_nothing():
 @pytest.mark.parametrize("host", [(32, 16, True), (16, 16, False), (16, 32, False)])
 @pytest.mark.parametrize("element", [types.float32, types.float64])
 def test_registers_of_other_processors(host, element, monkeypatch):
-    for module in (gemm, vectors):
+    for module in (gemm, gemv, products, vectors):
         monkeypatch.setattr(module, "host", lambda: vectors.Host(*host))
     module, symbol = ir.Module(), f"products_{'_'.join(map(str, host))}_{element}"
     products.product_of_floats(module, symbol, element)
@@ -147,7 +159,7 @@ def test_registers_of_other_processors(host, element, monkeypatch):
     kinds = [ctypes.c_void_p] * 3 + [ctypes.c_ssize_t] * 13 + [ctypes.c_bool]
     run = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address(symbol))
     rng = np.random.default_rng(5)
-    for m, n, k in [*rng.integers(0, 40, (60, 3)), (70, 129, 300), (257, 129, 600)]:
+    for m, n, k in [*rng.integers(0, 40, (60, 3)), (70, 129, 300), (257, 129, 600), (40, 705, 400)]:
         for tx in (False, True):
             for ty in (False, True):
                 shapes = (k, m) if tx else (m, k), (n, k) if ty else (k, n)

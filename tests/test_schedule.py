@@ -266,7 +266,8 @@ STORED: dict[str, tuple[Callable[[], list[ad.Tensor]], set[str]]] = {
     "dear and read once":          (lambda: [ad.sum(ad.exp(X) * X)],                           {"sum"}),
     "dear and repeated by a view": (lambda: [ad.exp(ROW) * X],                                 {"multiply", "exp"}),
     "cheap and repeated":          (lambda: [(ROW + 1) * X],                                   {"multiply"}),
-    "read by a product":           (lambda: [(X + 1) @ ROW],                                   {"add", "contract"}),
+    "read by a product":           (lambda: [(X.T + 1) @ X],                                   {"add", "contract"}),
+    "read by a product of a few":  (lambda: [(X + 1) @ ROW],                                   {"add"}),
     "a view read by a product":    (lambda: [X[:, ::2].T @ X],                                 {"contract"}),
     "a pad read by a product":     (lambda: [ad.pad(X, ((0, 0), (1, 0))) @ ad.input("w", (5,))], {"pad", "contract"}),
 }

@@ -10,34 +10,33 @@ def main(work, x, step, w_m, w_v, w, out):
         return 1
     if m.clash(1, 4, 0, x, step, w_m, w_v, w, out):
         return 2
-    if work.shape[0] < 64 * ((n + 15) // 16) + 320:
-        return 3
     add = step[()] + 1
     step[()] = add
     full = f4(n)
     divide = f4(1.0) / full
+    contract = m.slot_f4(work, 256, (3,))  # f32[3] = contract
+    m.clear(contract)
     astype = f8(add)
     astype_1 = f4(0.01 / (1.0 - m.pow(0.9, astype)))
     astype_2 = f4(m.sqrt(1.0 - m.pow(0.999, astype)))
-    contract = m.slot_f4(work, 320, (n,))  # f32[n] = contract
-    m.contract(x, w, contract, 0, 0, 0, 1, n, 1, 3, 0, 3, 1, 0, 1, 0, 0, 1, 0)  # MK,K->M
-    contract_1 = m.slot_f4(work, 256, (3,))  # f32[3] = contract
-    m.clear(contract_1)
     sum_ = f4(0.0)
+    slice_ = w[0]
+    slice_1 = w[1]
+    slice_2 = w[2]
     multiply = m.slot_f4(work, 0, (64,))  # f32[n] = multiply
     for i in range(0, n, 64):
         i_end = min(i + 64, n)
         for j in range(i, i_end):
-            contract_j = contract[j]
-            sum_ = m.radd(sum_, contract_j * contract_j)
-            multiply[j - i] = divide * (f4(2.0) * contract_j)
-        m.contract(x, multiply, contract_1, 3 * i, 0, 0, 1, 3, 1, i_end - i, 0, 1, 3, 0, 1, 0, 0, 1, 0, True)  # MK,M->K
+            add_1 = x[j, 0] * slice_ + x[j, 1] * slice_1 + x[j, 2] * slice_2
+            sum_ = m.radd(sum_, add_1 * add_1)
+            multiply[j - i] = divide * (f4(2.0) * add_1)
+        m.contract(x, multiply, contract, 3 * i, 0, 0, 1, 3, 1, i_end - i, 0, 1, 3, 0, 1, 0, 0, 1, 0, True)  # MK,M->K
     out[()] = sum_ / full
     for i in range(3):
-        contract_1_i = contract_1[i]
-        add_i = f4(0.9) * w_m[i] + f4(0.09999999999999998) * contract_1_i
+        contract_i = contract[i]
+        add_i = f4(0.9) * w_m[i] + f4(0.09999999999999998) * contract_i
         w_m[i] = add_i
-        add_i_1 = f4(0.999) * w_v[i] + f4(0.0010000000000000009) * (contract_1_i * contract_1_i)
+        add_i_1 = f4(0.999) * w_v[i] + f4(0.0010000000000000009) * (contract_i * contract_i)
         w_v[i] = add_i_1
         w[i] = w[i] - astype_1 * add_i / (m.sqrt(add_i_1) / astype_2 + f4(1e-08))
     return 0

@@ -15,8 +15,7 @@ def main(x, out, out_1):
         x_i = x[i]
         exp = m.exp(-(x_i * x_i))
         tanh = m.tanh(x_i)
-        exp_1 = m.exp(x_i)
-        sum_ = m.radd(sum_, exp * tanh + m.log1p(exp_1))
-        out_1[i] = f4(1.0) / (f4(1.0) + exp_1) * exp_1 + exp * (f4(1.0) - tanh * tanh) + -(tanh * exp) * (f4(2.0) * x_i)
+        sum_ = m.radd(sum_, exp * tanh + m.softplus(x_i))
+        out_1[i] = m.sigmoid(x_i) + exp * (f4(1.0) - tanh * tanh) + -(tanh * exp) * (f4(2.0) * x_i)
     out[()] = sum_
     return 0

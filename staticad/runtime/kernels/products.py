@@ -22,9 +22,13 @@ from numba.core.registry import cpu_target
 from staticad.runtime.kernels import gemm, gemv, reduce
 from staticad.runtime.kernels.native import kernel
 from staticad.runtime.kernels.shared import FEW, Shared
-from staticad.runtime.kernels.vectors import BIT, SIZE, Code, size
+from staticad.runtime.kernels.vectors import BIT, SIZE, Code, host, size
 
-FEW_ROWS = 4  # of x, up to which dot products with the columns of a y that stands transposed beat copying it
+FEW_ROWS = 32  # of x, up to which dot products with the columns of a y that stands transposed beat copying it
+THIN = 2  # rows of y up to which rows of the result are written one by one, in order
+LONG = 8  # vectors of such a row from which this pays
+WIDE = 1 << 10  # vectors of the result from which it does: when it is no longer in the nearest cache
+LONGER = 8  # times as many terms in a sum as rows of x from which x' and y' are multiplied as y x
 FAR = 64  # elements along k from which they do
 
 
@@ -64,6 +68,11 @@ def write_batches(module: ir.Module, symbol: str, element: ir.Type, bits: int, o
     # out' = y' x'
     turned = builder.and_(code.test(nm, "!=", 1), code.test(on, "!=", 1))
     turned = builder.or_(turned, code.test(nn, "==", 1))
+    # Both transposed, and long: to write out' element by element costs less than to copy one of them.
+    both = builder.and_(code.test(xm, "==", 1), code.test(yk, "==", 1))
+    both = builder.and_(both, builder.and_(code.test(xk, "!=", 1), code.test(yn, "!=", 1)))
+    both = builder.and_(both, builder.and_(code.test(nm, ">=", code.lanes // 2), code.test(nn, "!=", 1)))
+    turned = builder.or_(turned, builder.and_(both, code.test(nk, ">", code.mul(nm, LONGER))))
     there, here = (y, yb, yn, yk, nn, on), (x, xb, xm, xk, nm, om)
     x, xb, xm, xk, nm, om = (builder.select(turned, one, other) for one, other in zip(there, here, strict=True))
     y, yb, yn, yk, nn, on = (builder.select(turned, other, one) for one, other in zip(there, here, strict=True))
@@ -85,18 +94,40 @@ def product_of_floats(module: ir.Module, symbol: str, element: Any) -> None:
         m: Any, n: Any, k: Any, more: Any,
     ) -> None:  # fmt: skip
         builder = code.builder
-        vector, few = code.test(m, "==", 1), code.test(m, "<=", FEW_ROWS)
-        rows = builder.and_(vector, builder.and_(code.test(yn, "==", 1), code.test(on, "==", 1)))
-        dots = builder.and_(few, builder.and_(code.test(yk, "==", 1), code.test(xk, "==", 1)))
-        dots = builder.and_(dots, builder.or_(vector, builder.and_(code.test(yn, "!=", 1), code.test(k, ">", FAR))))
-        with builder.if_else(dots) as (then, other):
-            with then:
-                builder.call(gemv.by_dots(code), [x, xm, y, yn, c, om, on, m, n, k, more])
-            with other, builder.if_else(rows) as (then, other):
+        unit = builder.and_(code.test(yn, "==", 1), code.test(on, "==", 1))
+        vector = code.test(m, "==", 1)
+
+        def any_size() -> None:
+            few = builder.and_(code.test(m, "<=", FEW_ROWS), code.test(code.mul(m, code.lanes), "<=", code.mul(k, 2)))
+            outer = builder.and_(code.test(k, "<=", THIN), code.test(n, ">=", LONG * code.lanes))
+            outer = builder.and_(outer, code.test(code.mul(m, n), ">", WIDE * code.lanes))
+            rows = builder.and_(builder.or_(vector, outer), unit)
+            dots = builder.and_(few, builder.and_(code.test(yk, "==", 1), code.test(xk, "==", 1)))
+            dots = builder.and_(dots, builder.or_(vector, builder.and_(code.test(yn, "!=", 1), code.test(k, ">", FAR))))
+            with builder.if_else(dots) as (then, other):
                 with then:
-                    builder.call(gemv.by_rows(code), [x, xk, y, yk, c, n, k, more])
+                    builder.call(gemv.by_dots(code), [x, xm, y, yn, c, om, on, m, n, k, more])
+                with other, builder.if_else(rows) as (then, other):
+                    with then:
+                        builder.call(gemv.by_rows(code), [x, xm, xk, y, yk, c, om, m, n, k, more])
+                    with other:
+                        builder.call(gemm.product(code), [x, xm, xk, y, yk, yn, c, om, on, m, n, k, more])
+
+        if not host().masks:
+            any_size()
+            return
+        narrow = builder.and_(code.test(on, "==", 1), code.test(n, "<=", code.lanes))
+        narrow = builder.and_(narrow, builder.not_(vector))
+        turned = code.test(yn, "!=", 1)
+        small = builder.and_(narrow, code.test(k, "<=", gemm.SMALL))
+        with builder.if_else(builder.and_(narrow, builder.not_(turned))) as (then, other):
+            with then:
+                builder.call(gemm.narrow(code), [x, xm, xk, y, yk, c, om, m, n, k, more])
+            with other, builder.if_else(small) as (then, other):
+                with then:
+                    builder.call(gemm.narrow_copied(code), [x, xm, xk, y, yk, yn, c, om, m, n, k, more])
                 with other:
-                    builder.call(gemm.product(code), [x, xm, xk, y, yk, yn, c, om, on, m, n, k, more])
+                    any_size()
 
     context = cpu_target.target_context
     write_batches(module, symbol, context.get_data_type(element), element.bitwidth, one)

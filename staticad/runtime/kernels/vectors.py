@@ -128,12 +128,15 @@ class Code:
         place.align = 64
         return self.builder.bitcast(place, self.pointer)
 
-    def prefetch(self, address: ir.Value) -> None:
-        """Have the line of ``address`` brought near, to be written."""
+    def prefetch(self, address: ir.Value, *offsets: ir.Value, write: bool = False) -> None:
+        """Have the line at an address, which may lie outside of all arrays, brought near, to be read or written."""
+        for offset in offsets:
+            address = self.builder.gep(address, [offset])
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, INT, INT, INT])
         call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        self.builder.call(call, [self.builder.bitcast(address, byte), *(ir.Constant(INT, v) for v in (1, 3, 1))])
+        hints = (1, 3, 1) if write else (0, 2, 1)
+        self.builder.call(call, [self.builder.bitcast(address, byte), *(ir.Constant(INT, v) for v in hints)])
 
     # Vectors
 
