@@ -73,6 +73,13 @@ class Module:
             self.codes[failure] = len(self.failures)
         return self.codes[failure]
 
+    def statuses(self, failures: Sequence[Failure]) -> str:
+        """What to return where ``status`` counts these failures from 1 on."""
+        if len(failures) == 1:
+            return str(self.status(failures[0]))
+        self.failures += failures
+        return f"status + {len(self.failures) - len(failures)}"
+
     def size(self, d: Dim) -> str:
         """A size as source, in terms of the names of symbolic dimensions."""
         return render(d, lambda s: self.sizes[s] if isinstance(s, Symbol) else str(s))
@@ -134,7 +141,7 @@ class Body:
         ]
         self.names.used |= set(self.loop_names)
         scope = Scope(None)
-        self.root = scope
+        self.root = self.outermost = scope
         self.items_into(self.items, scope)
         for node in self.copied:
             self.copy(node, scope)
@@ -142,7 +149,7 @@ class Body:
 
     def copy(self, node: Node, scope: Scope) -> None:
         """An update that could not be made in place, copied at the very end."""
-        from_, to = self.array(node), self.module.arrays[self.module.targets[node]]
+        from_, to = self.array(node), self.array(self.module.targets[node])
         names = self.loop_names[: len(node.shape)]
         for depth, (name, d) in enumerate(zip(names, node.shape, strict=True)):
             scope.lines.append(f"{'    ' * depth}for {name} in range({self.module.size(d)}):")
@@ -167,6 +174,8 @@ class Body:
             start = typed(lower.init(node.dtype), node.dtype)
             scope.lines.append(f"{name} = {start}")
         inside = Scope(scope, loop)
+        if scope is self.root:
+            self.outermost = inside
         self.variables[loop.var] = self.loop_names[scope.depth]
         self.extents[loop.var] = loop.extent
         if loop.block:
@@ -259,7 +268,11 @@ class Body:
         return f"{name}[{at or '()'}]"
 
     def array(self, buffer: Node) -> str:
-        """The name of an array; a view of the workspace is made when the function first needs it, outside loops."""
+        """The name of an array; a view of the workspace is made when the function first needs it, outside loops.
+
+        A view says that nothing else uses its memory from there on: those of buffers that take turns inside of a loop
+        are made in it.
+        """
         b = self.plan.buffers.get(buffer)
         if b is None or b.place != "work":
             return self.module.arrays[buffer]
@@ -267,7 +280,8 @@ class Body:
             name = self.slots[buffer] = self.names.claim(self.hint(buffer))
             shape = ", ".join(map(self.module.size, b.shape)) + ("," if len(b.shape) == 1 else "")
             text = f"{name} = m.slot_{CODE[buffer.dtype]}(work, {self.module.size(b.offset)}, ({shape}))"
-            self.root.lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
+            lines = self.root.lines if b.base is None else self.outermost.lines
+            lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
         return self.slots[buffer]
 
     def start(self, item: Start, scope: Scope) -> None:

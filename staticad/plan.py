@@ -11,16 +11,31 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staticad.ir import Node
-from staticad.loops import Carry, Compute, Coordinates, Item, Loop, Start, Statement, Step, Tile, elements, statements
+from staticad.loops import (
+    Carry,
+    Compute,
+    Coordinates,
+    Item,
+    Loop,
+    Start,
+    Statement,
+    Step,
+    Tile,
+    Whole,
+    elements,
+    statements,
+)
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
-from staticad.shapes import Dim, Shape, add, floordiv, is_static, known_ge, maximum, mul, product
+from staticad.shapes import Dim, Shape, add, evaluate, floordiv, is_static, known_ge, maximum, mul, product, symbols
 from staticad.store import Reads, Storage
 
 #: Workspace offsets are multiples of this many bytes: a cache line, and the widest vector there is.
 ALIGNMENT = 64
-#: Weight (nodes, and `LOOP_COST` for each loop) from which a program is split into several functions.
+#: Weight (nodes, and `LOOP_COST` for each loop) from which a program is split into kernel functions.
 PART_WEIGHT = 600
+#: Statements outside of loops that make one kernel function.
+RUN = 40
 LOOP_COST = 6
 #: Buffers of static size up to which the best packing is searched (the search is quadratic).
 PACK_LIMIT = 200
@@ -33,7 +48,8 @@ class Buffer:
     ``axes``: those of its shape that exist in memory (loops around all uses fix the rest); ``blocks``: those of them
     that exist for one block of a loop over blocks. ``place``: "scalar" (a local variable), "work" (at ``offset`` bytes
     of the workspace) or "output". ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
-    the steps between which it must be kept: of such items, and of what is directly inside of them.
+    the steps between which it must be kept: of such items, and of what is directly inside of them. ``base`` is set
+    where other buffers of the same item have some of its memory at other steps: where what they have together begins.
     """
 
     node: Node
@@ -45,6 +61,7 @@ class Buffer:
     stop: int
     blocks: dict[int, Loop] = field(default_factory=dict[int, Loop])
     offset: Dim = 0
+    base: Dim | None = None
 
     @property
     def shape(self) -> Shape:
@@ -126,7 +143,9 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         if passing:
             start, stop = start + min(u.inside for u in found), start + max(u.inside for u in found)
         buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks)
-    work = assign_offsets([b for b in buffers.values() if b.place == "work"])
+    stored = [b for b in buffers.values() if b.place == "work"]
+    work = assign_offsets(stored)
+    find_shared(stored)
     return Plan(schedule, parts, buffers, work, copied)
 
 
@@ -156,16 +175,18 @@ def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
 
 
 def split(body: Sequence[Item]) -> list[list[Item]]:
-    """The top-level items in runs of bounded weight, each to become a function."""
-    parts: list[list[Item]] = [[]]
-    weight = 0
+    """The top-level items of each generated function.
+
+    All of a small program, in one; of a large one each loop and each call by itself, as a kernel function that other
+    loops and other programs may share, and what stands between loops together."""
+    if sum(map(item_weight, body)) <= PART_WEIGHT:
+        return [list(body)]
+    parts: list[list[Item]] = []
     for item in body:
-        w = item_weight(item)
-        if parts[-1] and weight + w > PART_WEIGHT:
+        alone = isinstance(item, (Loop, Tile, Whole))
+        if alone or not parts or isinstance(parts[-1][0], (Loop, Tile, Whole)) or len(parts[-1]) >= RUN:
             parts.append([])
-            weight = 0
         parts[-1].append(item)
-        weight += w
     return parts
 
 
@@ -282,6 +303,30 @@ def assign_offsets(buffers: Sequence[Buffer]) -> Dim:
     return slots(symbolic, end)
 
 
+def find_shared(buffers: Sequence[Buffer]) -> None:
+    """Set ``base`` of the buffers that take turns inside of one top-level item."""
+    inside: dict[int, list[tuple[int, int, Buffer]]] = {}
+    equal: dict[tuple[int, Dim], list[Buffer]] = {}  # memory of symbolic size is shared from its beginning
+    for b in buffers:
+        if b.first == b.last and isinstance(b.offset, int) and is_static(b.shape):
+            inside.setdefault(b.first, []).append((b.offset, b.offset + static_bytes(b), b))
+        elif b.first == b.last:
+            equal.setdefault((b.first, b.offset), []).append(b)
+    groups = list(equal.values())
+    for found in inside.values():
+        end = -1
+        for low, high, b in sorted(found, key=lambda x: x[:2]):
+            if low < end:
+                groups[-1].append(b)
+            else:
+                groups.append([b])
+            end = max(end, high)
+    for group in groups:
+        if len(group) > 1:
+            for b in group:
+                b.base = group[0].offset
+
+
 def aligned(size: Dim) -> Dim:
     return mul(floordiv(add(size, ALIGNMENT - 1), ALIGNMENT), ALIGNMENT)
 
@@ -372,6 +417,10 @@ def slots(buffers: Sequence[Buffer], start: Dim) -> Dim:
     return end
 
 
+#: Sizes up to which `liveness_bound` gives the maximum of all of them.
+COMPARED = 16
+
+
 def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
     """The most bytes that live at one time: what no layout can be smaller than."""
     work = [b for b in buffers if b.place == "work"]
@@ -383,6 +432,13 @@ def liveness_bound(buffers: Sequence[Buffer]) -> Dim:
                 total = add(total, static_bytes(b) if is_static(b.shape) else aligned(b.bytes))
         if not any(known_ge(other, total) for other in totals):
             totals = [*(other for other in totals if not known_ge(total, other)), total]
+    if len(totals) > COMPARED:  # those that are the most for some size, all symbolic dimensions being of that size
+        names = [str(s) for total in totals for s in symbols(total)]
+        found: list[Dim] = []
+        for k in range(COMPARED):
+            sizes = dict.fromkeys(names, 1 << k)
+            found.append(max((evaluate(d, sizes), -i, d) for i, d in enumerate(totals))[2])
+        totals = list(dict.fromkeys(found))
     bound: Dim = 0
     for total in totals:
         bound = maximum(bound, total)

@@ -40,7 +40,9 @@ class Stats:
     """Costs of a compiled function; sizes are integers, or expressions in symbolic dimensions.
 
     ``temporaries`` are arrays in the workspace; ``workspace_bytes`` is what they share, ``liveness_bytes`` the most
-    that live at one time; ``compile_seconds`` by stage; ``cache_hit``: native code came from disk.
+    that live at one time; ``compile_seconds`` by stage; ``cache_hit``: native code came from disk;
+    ``functions``: kernel functions, of which ``functions_compiled`` were known neither to the process nor on disk;
+    ``peak_bytes``: the most memory that the process had until then (0 where the platform does not tell).
     """
 
     kernels: int
@@ -53,6 +55,9 @@ class Stats:
     liveness_bytes: Dim
     compile_seconds: dict[str, float]
     cache_hit: bool
+    functions: int
+    functions_compiled: int
+    peak_bytes: int
 
 
 def kernels(plan: Plan) -> list[Kernel]:
@@ -157,4 +162,7 @@ def stats(compiled: Compiled) -> Stats:
         liveness_bytes=liveness_bound(list(buffers)),
         compile_seconds={**compiled.seconds, **compiled.native.seconds},
         cache_hit=compiled.native.cache_hit,
+        functions=compiled.native.functions,
+        functions_compiled=compiled.native.compiled,
+        peak_bytes=compiled.native.peak_bytes,
     )

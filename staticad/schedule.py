@@ -37,6 +37,8 @@ from staticad.tiles import Cut, cuts, extents, indices
 
 #: Nodes that one outermost loop may hold: keeps bodies within what registers and compile time bear.
 LOOP_WEIGHT = 4000
+#: The same of a loop over blocks: it holds few loops of its own, each of which takes long to compile.
+BLOCK_WEIGHT = 150
 #: Siblings that a nest looks back over for a loop to join; bounds the work for graphs of any size.
 LOOK_BACK = 64
 
@@ -462,7 +464,11 @@ def fits(into: Loop, nest: Nest, loop: Loop) -> bool:
     """Whether two loops take the same steps, and one may hold what both do."""
     same = into.extent == loop.extent and into.within is loop.within and not (into.within and loop.block)
     same = same and into.steps is None
-    return same and into.weight + nest.weight <= LOOP_WEIGHT
+    return same and into.weight + nest.weight <= limit(into)
+
+
+def limit(loop: Loop) -> int:
+    return BLOCK_WEIGHT if loop.block or loop.within else LOOP_WEIGHT
 
 
 def lift(body: list[Item], at: int, needs: set[Node]) -> int | None:
@@ -501,7 +507,7 @@ def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
             continue
         if early.extent != loop.extent or early.within is not late.within or early.block != late.block:
             continue
-        if early.weight + late.weight + nest.weight > LOOP_WEIGHT:
+        if early.weight + late.weight + nest.weight > limit(early):
             continue
         apart = late.reads.isdisjoint(early.writes) and set(late.writes).isdisjoint(early.reads | set(early.writes))
         free = all(written(item).isdisjoint(late.reads | nest.roots) for item in body[before + 1 : at])

@@ -28,7 +28,7 @@ GENERATED = [
     "m",
     "np",
     "entry",
-    "inner",
+    "kernel",
     "f8",
     "i8",
     "b1",
@@ -39,7 +39,20 @@ GENERATED = [
     "out",
     "out_1",
 ]
-TEMPORARY = ["exp", "sum_", "sum", "max_", "at", "x_ij", "x_flat", "part_0", "contract", "divide_1", "__", "__name__"]
+TEMPORARY = [
+    "exp",
+    "sum_",
+    "sum",
+    "max_",
+    "at",
+    "x_ij",
+    "x_flat",
+    "copy_kernel",
+    "contract",
+    "divide_1",
+    "__",
+    "__name__",
+]
 BUILTIN = ["range", "min", "max", "abs", "print", "exec", "len", "True_", "None_", "id", "object"]
 
 
@@ -102,7 +115,8 @@ def well_formed(source: str) -> None:
     )  # fmt: skip
     assert all(isinstance(node, statements) for node in ast.walk(tree) if isinstance(node, ast.stmt))
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert all(re.fullmatch(r"m\.\w+|range|max|min|abs|entry|part_\d+|[bfiu][1248]", call) for call in calls), calls
+    calls -= {f.name for f in functions}
+    assert all(re.fullmatch(r"m\.\w+|range|max|min|abs|entry|kernel|[bfiu][1248]", call) for call in calls), calls
 
 
 # names ----------------------------------------------------------------------------------------------------------------

@@ -229,14 +229,15 @@ def test_what_nobody_reads_is_not_computed() -> None:
 
 
 # fmt: off
-ERRORS: dict[str, tuple[type[Exception], str, Callable[[ad.Tensor], Any]]] = {
-    "no pair":       (GraphError, "pair",                 lambda x: ad.scan(lambda c, x: c + x, ad.zeros(3), x)),
-    "shape":         (ShapeError, "must keep its shape",  lambda x: ad.scan(lambda c, x: (x, None), 0.0, x)),
-    "dtype":         (DTypeError, "astype",               lambda x: ad.scan(lambda c, x: (x[0], None), ad.constant(0), x)),
-    "no length":     (ShapeError, "length=",              lambda x: ad.scan(lambda c, x: (c, None), x)),
-    "other lengths": (ShapeError, "as long",              lambda x: ad.scan(lambda c, x: (c, None), 0.0, (x, ad.zeros(4)))),
-    "no axis":       (ShapeError, "axis of steps",        lambda x: ad.scan(lambda c, x: (c, None), 0.0, x[0, 0])),
-    "another nest":  (ShapeError, "the carry",            lambda x: ad.scan(lambda c, x: ((c, c), None), 0.0, x)),
+Scanned = Callable[[ad.Tensor], Any]
+ERRORS: dict[str, tuple[type[Exception], str, Scanned]] = {
+    "no pair":       (GraphError, "pair",                lambda x: ad.scan(lambda c, x: c + x, ad.zeros(3), x)),
+    "shape":         (ShapeError, "must keep its shape", lambda x: ad.scan(lambda c, x: (x, None), 0.0, x)),
+    "dtype":         (DTypeError, "astype",              lambda x: ad.scan(lambda c, x: (x[0], None), np.int64(0), x)),
+    "no length":     (ShapeError, "length=",             lambda x: ad.scan(lambda c, x: (c, None), x)),
+    "other lengths": (ShapeError, "as long",             lambda x: ad.scan(lambda c, x: (c, 0), 0.0, (x, ad.ones(4)))),
+    "no axis":       (ShapeError, "axis of steps",       lambda x: ad.scan(lambda c, x: (c, None), 0.0, x[0, 0])),
+    "another nest":  (ShapeError, "the carry",           lambda x: ad.scan(lambda c, x: ((c, c), None), 0.0, x)),
 }
 # fmt: on
 

@@ -16,21 +16,20 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, config, typed_passes
-from numba.core.compiler_machinery import register_pass
-from numba.core.lowering import Lower
+from numba.core import cgutils, config
 from numba.np.numpy_support import as_dtype
 
 from staticad.runtime.call import canonical
-from staticad.runtime.kernels.memory import INTP, contiguous
-from staticad.runtime.kernels.native import Distinct
-from staticad.runtime.kernels.steps import LoopLower
+from staticad.runtime.functions import Entry, pointer
+from staticad.runtime.kernels.memory import INTP
+from staticad.runtime.kernels.shared import ready
+from staticad.runtime.translate import REFUSED
 
 Array = np.ndarray[Any, Any]
 
-REFUSED = -1
 HEADER = object.__basicsize__  # of every Python object; the last word of it is its type
 WORD = ctypes.sizeof(ctypes.c_void_p)
 # Where the fields of an array object stand, in words after the header; NumPy promises them to compiled extensions.
@@ -38,13 +37,11 @@ DATA, NDIM, SHAPE, DTYPE, FLAGS = 0, 1, 2, 5, 6
 CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
 METH_FASTCALL = 0x80
 
-# The table that a bound program looks into: how many arguments it is called with, the type of arrays, and for each
-# argument of the program these three words: the array if it is bound, else 0; its dtype; the flags that it needs.
-COUNT, TYPE, FIRST, STEP = 0, 1, 2, 3
-
-
-def suffix(fndesc: Any) -> str:
-    return fndesc.llvm_func_name + ".gate"
+# The table that a bound program looks into: how many arguments it is called with, the type of arrays, its address, how
+# many arguments it has and how many words that makes for it; and for each argument these words: the array if it is
+# bound, else 0; its dtype; the flags that it needs; its rank.
+COUNT, TYPE, ENTRY, TOTAL, WORDS, FIRST = range(6)
+STEP = 4
 
 
 @functools.cache
@@ -64,39 +61,11 @@ def available() -> bool:
     return list((ctypes.c_ssize_t * 2).from_address(fields[SHAPE])) == [3, 5]
 
 
-class GateLower(LoopLower):
-    """With a gate in place of Numba's wrapper for Python."""
-
-    def create_cpython_wrapper(self, release_gil: bool = False) -> None:
-        if not available():
-            super().create_cpython_wrapper(release_gil)
-            return
-        module = self.context.create_module("gate")
-        add_gate(self.context, module, self.fndesc)
-        add_refusal(self.context, module, self.fndesc)
-        self.library.add_ir_module(module)
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class GateLowering(typed_passes.NativeLowering):
-    _name = "staticad_gate_lowering"
-
-    @property
-    def lowering_class(self) -> type[Lower]:
-        return GateLower
-
-
-class Gated(Distinct):
-    """`Distinct`, for the entry of a program: with a gate."""
-
-    lowering = GateLowering
-
-
-def add_gate(context: Any, module: ir.Module, fndesc: Any) -> None:
-    """The function ``PyObject *(PyObject *table, PyObject *const *args, Py_ssize_t count)``."""
-    object_ = ir.IntType(8).as_pointer()
+def write_gate(module: ir.Module, symbol: str, element: None) -> None:
+    """The function ``PyObject *(PyObject *table, PyObject *const *args, Py_ssize_t count)``, for all programs."""
+    object_, half = ir.IntType(8).as_pointer(), ir.IntType(32)
     words = INTP.as_pointer()
-    function = ir.Function(module, ir.FunctionType(object_, [object_, words, INTP]), suffix(fndesc))
+    function = ir.Function(module, ir.FunctionType(object_, [object_, words, INTP]), symbol)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     refused = function.append_basic_block("refused")
     self_, given, count = function.args
@@ -113,57 +82,62 @@ def add_gate(context: Any, module: ir.Module, fndesc: Any) -> None:
         builder.cbranch(condition, then, refused)
         builder.position_at_end(then)
 
-    def word(at: int) -> ir.Value:
-        return builder.load(builder.gep(table, [number(at)]))
+    def word(base: ir.Value, at: int) -> ir.Value:
+        return builder.load(builder.gep(base, [number(at)]))
+
+    def python(name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
+        kind = ir.FunctionType(result, [arg.type for arg in args])
+        known = module.globals.get(name) or ir.Function(module, kind, name)
+        return builder.call(known, args)
 
     table = field(self_, DATA, words)
-    require(builder.icmp_signed("==", count, word(COUNT)), "counted")
-    array_type = word(TYPE)
-    position: Any = number(0)
-    arrays: list[ir.Value] = []
-    for k, kind in enumerate(fndesc.argtypes):
-        entry = builder.gep(table, [number(FIRST + STEP * k)])
-        bound = builder.icmp_signed("!=", builder.load(entry), number(0))
-        place = builder.select(bound, entry, builder.gep(given, [position]))
-        position = builder.add(position, builder.select(bound, number(0), number(1)))
-        array = builder.inttoptr(builder.load(place), object_)
-        require(builder.icmp_signed("==", field(array, -1), array_type), f"array_{k}")
-        needed = builder.trunc(word(FIRST + STEP * k + 2), ir.IntType(32))
-        flags = builder.and_(field(array, FLAGS, ir.IntType(32)), needed)
-        fits = builder.and_(
-            builder.icmp_signed("==", field(array, DTYPE), word(FIRST + STEP * k + 1)),
-            builder.and_(
-                builder.icmp_signed("==", flags, needed),
-                builder.icmp_signed("==", field(array, NDIM, ir.IntType(32)), ir.Constant(ir.IntType(32), kind.ndim)),
-            ),
-        )
-        require(fits, f"fits_{k}")
-        sizes = field(array, SHAPE, words)
-        shape = [builder.load(builder.gep(sizes, [number(axis)])) for axis in range(kind.ndim)]
-        arrays.append(contiguous(context, builder, kind, field(array, DATA, object_), shape))
+    require(builder.icmp_signed("==", count, word(table, COUNT)), "counted")
+    array_type = word(table, TYPE)
+    made = builder.alloca(INTP, word(table, WORDS))
+    argument, place, to = (builder.alloca(kind) for kind in (words, words, words))
+    first = builder.gep(table, [number(FIRST)])
+    end = builder.gep(first, [builder.mul(word(table, TOTAL), number(STEP))])
+    for where, value in ((argument, first), (place, given), (to, made)):
+        builder.store(value, where)
+    test, body, done = (function.append_basic_block(name) for name in ("test", "body", "done"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    entry = builder.load(argument)
+    builder.cbranch(builder.icmp_unsigned("<", entry, end), body, done)
 
-    api = context.get_python_api(builder)
-    signature = context.call_conv.get_function_type(fndesc.restype, fndesc.argtypes)
-    main = ir.Function(module, signature, fndesc.llvm_func_name)
-    state = api.save_thread()
-    status, code = context.call_conv.call_function(
-        builder, main, fndesc.restype, fndesc.argtypes, arrays, attrs=("noinline",)
-    )
-    api.restore_thread(state)
-    builder.ret(api.long_from_longlong(builder.select(status.is_error, number(REFUSED), code)))
+    builder.position_at_end(body)
+    bound = builder.icmp_signed("!=", builder.load(entry), number(0))
+    next_ = builder.load(place)
+    array = builder.inttoptr(builder.load(builder.select(bound, entry, next_)), object_)
+    builder.store(builder.gep(next_, [builder.select(bound, number(0), number(1))]), place)
+    require(builder.icmp_signed("==", field(array, -1), array_type), "array")
+    needed = builder.trunc(word(entry, 2), half)
+    rank = word(entry, 3)
+    flags = builder.and_(field(array, FLAGS, half), needed)
+    fits = builder.icmp_signed("==", field(array, DTYPE), word(entry, 1))
+    fits = builder.and_(fits, builder.icmp_signed("==", flags, needed))
+    fits = builder.and_(fits, builder.icmp_signed("==", field(array, NDIM, half), builder.trunc(rank, half)))
+    require(fits, "fits")
+    sizes, out = field(array, SHAPE, words), builder.load(to)
+    builder.store(field(array, DATA), out)
+    with cgutils.for_range(builder, rank) as axis:
+        size = builder.load(builder.gep(sizes, [axis.index]))
+        builder.store(size, builder.gep(out, [builder.add(axis.index, number(1))]))
+    builder.store(builder.gep(out, [builder.add(rank, number(1))]), to)
+    builder.store(builder.gep(entry, [number(STEP)]), argument)
+    builder.branch(test)
+
+    builder.position_at_end(done)
+    code, raised = builder.alloca(INTP), builder.alloca(object_)
+    kind = ir.FunctionType(half, [words, raised.type, words])
+    main = builder.inttoptr(word(table, ENTRY), kind.as_pointer())
+    state = python("PyEval_SaveThread", object_)
+    status = builder.call(main, [code, raised, made])
+    python("PyEval_RestoreThread", ir.VoidType(), state)
+    fine = builder.icmp_signed("==", status, half(0))
+    builder.ret(python("PyLong_FromLongLong", object_, builder.select(fine, builder.load(code), number(REFUSED))))
     builder.position_at_end(refused)
-    builder.ret(context.get_python_api(builder).long_from_longlong(number(REFUSED)))
-
-
-def add_refusal(context: Any, module: ir.Module, fndesc: Any) -> None:
-    """What Numba calls when its dispatcher is called from Python: raises."""
-    object_ = ir.IntType(8).as_pointer()
-    name = fndesc.llvm_cpython_wrapper_name
-    function = ir.Function(module, ir.FunctionType(object_, [object_] * 3), name)
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    message = "this function is called from compiled code; from Python, call what `bind` gives"
-    context.get_python_api(builder).err_set_string("PyExc_TypeError", message)
-    builder.ret(cgutils.get_null_value(object_))
+    builder.ret(python("PyLong_FromLongLong", object_, number(REFUSED)))
 
 
 class Method(ctypes.Structure):
@@ -178,25 +152,40 @@ def bind(main: Any, held: dict[int, Array], written: Collection[int]) -> Callabl
     ``held`` are arrays by position that stay the same in all calls, ``written`` the positions that must be writeable.
     Code -1: an argument is no C-contiguous aligned array (of class ndarray itself) of the type that the program takes.
     """
-    kinds = main.entry_signature.args
-    if config.DISABLE_JIT or not available():
-        return checked(main, [(as_dtype(kind.dtype), kind.ndim) for kind in kinds], held, written)
-    (result,) = main.overloads.values()
+    kinds = main.arrays
+    types = [(as_dtype(kind.dtype), kind.ndim) for kind in kinds]
+    if config.DISABLE_JIT:
+        return checked(main, types, held, written)
+    if not available():
+        return checked(direct(main), types, held, written)
     table = np.zeros(FIRST + STEP * len(kinds), np.int64)
-    table[COUNT], table[TYPE] = len(kinds) - len(held), id(np.ndarray)
-    dtypes = [canonical(as_dtype(kind.dtype)) for kind in kinds]
+    words = sum(1 + ndim for _, ndim in types)
+    table[:FIRST] = len(kinds) - len(held), id(np.ndarray), pointer(main.result), len(kinds), words
+    dtypes = [canonical(dtype) for dtype, _ in types]
     for k, array in held.items():
         assert array.dtype == dtypes[k]
         dtypes[k] = array.dtype
-    for k, dtype in enumerate(dtypes):
+    for k, (dtype, (_, ndim)) in enumerate(zip(dtypes, types, strict=True)):
         flags = CONTIGUOUS | ALIGNED | (WRITEABLE if k in written else 0)
-        table[FIRST + STEP * k :][:STEP] = id(held[k]) if k in held else 0, id(dtype), flags
-    address = result.library.get_pointer_to_function(suffix(result.fndesc))
-    method = Method(b"native", address, METH_FASTCALL, None)
+        table[FIRST + STEP * k :][:STEP] = id(held[k]) if k in held else 0, id(dtype), flags, ndim
+    method = Method(b"native", llvm.address_of_symbol(ready(write_gate, (), None)), METH_FASTCALL, None)
     create = ctypes.pythonapi.PyCFunction_NewEx
     create.restype, create.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
     # What must live as long as the built-in function stands where it holds on to its module, which may be any object.
-    return create(ctypes.addressof(method), table, (method, result.library, dtypes, held))
+    return create(ctypes.addressof(method), table, (method, main.result, dtypes, held))
+
+
+def direct(main: Entry) -> Callable[..., int]:
+    """The program as a function of arrays that fit."""
+    native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(pointer(main.result))
+
+    def call(*arrays: Array) -> int:
+        words = np.array([word for x in arrays for word in (x.ctypes.data, *x.shape)], np.int64)
+        code, raised = ctypes.c_int64(), ctypes.c_void_p()
+        status = native(ctypes.addressof(code), ctypes.addressof(raised), words.ctypes.data)
+        return REFUSED if status else code.value
+
+    return call
 
 
 def checked(

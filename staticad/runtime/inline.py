@@ -28,6 +28,7 @@ from staticad.interpret import plain_symbol
 from staticad.ir import ArrayType
 from staticad.names import Names
 from staticad.runtime.call import Caller, Target
+from staticad.runtime.functions import Entry
 from staticad.runtime.kernels.memory import INTP, contiguous
 from staticad.runtime.load import Native, execute
 from staticad.shapes import Symbol, render, symbols
@@ -53,7 +54,7 @@ def inline(target: Target, native: Native) -> Any:
     source, scope = text(target)
     key = hashlib.sha256(f"{id(target)}\0{source}".encode()).hexdigest()[:24]
     module = execute(source, f"staticad_njit_{target.name}_{key}", None)
-    vars(module).update(scope, main=native.dispatcher)
+    vars(module).update(scope, main=called(native.main))
     return njit(nogil=True, error_model="numpy")(module.call)
 
 
@@ -159,6 +160,37 @@ def runs(numbers: list[int]) -> list[tuple[int, int]]:
         else:
             found.append((n, n))
     return found
+
+
+def called(main: Entry) -> Any:
+    """The program as a function for compiled code."""
+    kinds, table = main.arrays, types.CPointer(types.intp)
+
+    @intrinsic
+    def call(typingctx: Any, *given: Any) -> Any:
+        assert given == kinds, given
+
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+            words: list[ir.Value] = []
+            for kind, value in zip(kinds, cgutils.unpack_tuple(builder, args[0], len(kinds)), strict=True):
+                array = make_array(kind)(context, builder, value)
+                words.append(builder.ptrtoint(array.data, INTP))
+                words += cgutils.unpack_tuple(builder, array.shape, kind.ndim)
+            place = cgutils.alloca_once(builder, INTP, size=len(words))
+            for k, word in enumerate(words):
+                builder.store(word, builder.gep(place, [ir.Constant(INTP, k)]))
+            convention = context.call_conv
+            function = cgutils.get_or_insert_function(
+                builder.module, convention.get_function_type(types.int64, [table]), main.symbol
+            )
+            status, code = convention.call_function(builder, function, types.int64, [table], [place])
+            with cgutils.if_unlikely(builder, status.is_error):
+                convention.return_status_propagate(builder, status)
+            return code
+
+        return types.int64(types.StarArgTuple(kinds)), codegen
+
+    return call
 
 
 # arguments -----------------------------------------------------------------------------------------------------------

@@ -20,8 +20,14 @@ from typing import Any
 
 from numba.core import config
 
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
+
 from staticad.errors import CompileError
 from staticad.runtime import cache
+from staticad.runtime.functions import assembly, kernels
 from staticad.runtime.gate import Array, bind
 from staticad.runtime.storage import NativeFile, digest
 
@@ -30,37 +36,34 @@ from staticad.runtime.storage import NativeFile, digest
 class Native:
     """A loaded program.
 
-    ``dispatcher`` is what ``@njit`` code calls (the plain function under NUMBA_DISABLE_JIT); ``path`` the source file,
-    if one could be written; ``seconds`` the time each stage took.
+    ``main`` is the program (the plain function under NUMBA_DISABLE_JIT); ``path`` the source file, if one could be
+    written; ``seconds`` the time each stage took; ``functions`` how many kernel functions the program has, of which
+    ``compiled`` were known neither in this process nor on disk; ``peak_bytes`` the most memory that the process had
+    until then, 0 where the platform does not tell.
     """
 
-    dispatcher: Any
+    main: Any
     path: str | None
     cache_hit: bool
     seconds: dict[str, float]
+    functions: int = 0
+    compiled: int = 0
+    peak_bytes: int = 0
 
     def bind(self, held: dict[int, Array], written: Collection[int]) -> Callable[..., int]:
         """The program as a Python callable; see `gate.bind`."""
-        return bind(self.dispatcher, held, written)
+        return bind(self.main, held, written)
 
     @cached_property
     def call(self) -> Callable[..., int]:
         """The program as a Python callable of all its arguments, each of which may be written."""
-        return self.bind({}, range(len(self.dispatcher.entry_signature.args)))
+        return self.bind({}, range(len(self.main.arrays)))
 
     def asm(self) -> str:
-        """The assembly text; compiles once more where the code came from the disk cache, which holds no text."""
+        """The assembly text of the program and its kernel functions; compiled once more for it."""
         if config.DISABLE_JIT:
             raise CompileError("there is no assembly under NUMBA_DISABLE_JIT")
-        dispatcher = self.dispatcher
-        if self.cache_hit:
-            dispatcher = type(dispatcher)(
-                dispatcher.py_func,
-                targetoptions=dispatcher.targetoptions,
-                pipeline_class=dispatcher._compiler.pipeline_class,
-            )
-            dispatcher.compile(self.dispatcher.entry_signature)
-        return "\n".join(dispatcher.inspect_asm().values())
+        return "\n".join(assembly(self.main))
 
 
 loaded: dict[str, Native] = {}
@@ -95,19 +98,26 @@ def build(source: str, module_name: str, key: str) -> Native:
         return Native(module.main, path and str(path), False, seconds)
 
     start = perf_counter()
-    dispatcher = module.main
     file = NativeFile(folder / f"{module_name}.native", key) if folder else None
-    if file:
-        dispatcher._cache = file
     try:
-        dispatcher.compile(dispatcher.entry_signature)
-    except Exception as error:  # Numba and LLVM raise of every kind
+        found = kernels(vars(module))
+        for kernel in found:
+            kernel.ready()
+        module.main.compile(module_name, file)
+    except BaseException:
         del sys.modules[module_name]
-        raise CompileError(f"{dispatcher.__doc__ or dispatcher.__name__} ({module.__file__}): {error}") from error
-    dispatcher.disable_compile()
+        raise
     hit = file is not None and file.hit
     seconds["load" if hit else "compile"] = perf_counter() - start
-    return Native(dispatcher, path and str(path), hit, seconds)
+    fresh = sum(kernel.fresh for kernel in found)
+    return Native(module.main, path and str(path), hit, seconds, len(found), fresh, peak_bytes())
+
+
+def peak_bytes() -> int:
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def save(source: str, path: Path) -> Path | None:
@@ -122,6 +132,7 @@ def execute(source: str, name: str, path: Path | None) -> ModuleType:
     module.__file__ = str(path) if path else f"<{name}>"
     if not path:  # an entry without time of change survives `linecache.checkcache`
         linecache.cache[module.__file__] = (len(source), None, source.splitlines(keepends=True), module.__file__)
+    vars(module)["__source__"] = source
     sys.modules[name] = module
     try:
         exec(compile(source, module.__file__, "exec", dont_inherit=True), module.__dict__)

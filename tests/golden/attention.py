@@ -40,17 +40,15 @@ def main(work, q, k, v, g, out, out_1, out_2, out_3):
         return 15
     if work.shape[0] < 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 256 * t + 128:
         return 16
-    contract = m.slot_f4(work, 128, (32, t))  # f32[n, t] = contract
-    divide = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * t + 128, (t,))  # f32[n, t] = divide
     exp = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 128 * t + 128, (32, t))  # f32[n, t] = exp
     sum_1 = m.slot_f4(work, 0, (32,))  # f32[n] = sum
     divide_1 = m.slot_f4(work, 128 * t + 128, (n, t))  # f32[n, t] = divide
-    contract_1 = m.slot_f4(work, 128, (32, t))  # f32[n, t] = contract
-    divide_2 = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * t + 128, (t,))  # f32[n, t] = divide
     divide_3 = m.slot_f4(work, 64 * ((n * t + 15) // 16) + 128 * t + 128, (n, t))  # f32[n, t] = divide
     for i in range(0, n, 32):
         i_end = min(i + 32, n)
+        contract = m.slot_f4(work, 128, (32, t))  # f32[n, t] = contract
         m.contract(q, k, contract, 8 * i, 0, 0, 1, i_end - i, t, 8, 0, 8, 1, 0, 1, 8, 0, t, 1)  # MK,KN->MN
+        divide = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * t + 128, (t,))  # f32[n, t] = divide
         for j in range(i, i_end):
             max_ = f4(-np.inf)
             for l in range(t):
@@ -65,7 +63,9 @@ def main(work, q, k, v, g, out, out_1, out_2, out_3):
             sum_1[j - i] = sum_
             for l in range(t):
                 divide_1[j, l] = exp[j - i, l] / sum_
+        contract_1 = m.slot_f4(work, 128, (32, t))  # f32[n, t] = contract
         m.contract(g, v, contract_1, 8 * i, 0, 0, 1, i_end - i, t, 8, 0, 8, 1, 0, 1, 8, 0, t, 1)  # MN,KN->MK
+        divide_2 = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 128 * t + 128, (t,))  # f32[n, t] = divide
         for j in range(i, i_end):
             sum_2 = f4(0.0)
             sum_1_j = sum_1[j - i]

@@ -26,21 +26,19 @@ def main(work, x, y, W, b, V, c, out):
     for i in range(m.steps(4)):
         sum_1[i] = f4(0.0)
     sum_2 = f4(0.0)
-    contract_2 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
     relu = m.slot_f4(work, 32768, (256, 32))  # f32[batch, 32] = relu
-    contract_3 = m.slot_f4(work, 0, (256, 4))  # f32[batch, 4] = contract
-    exp = m.slot_f4(work, 4096, (4,))  # f32[batch, 4] = exp
-    select_1 = m.slot_f4(work, 4160, (4,))  # f32[batch, 4] = select
-    add = m.slot_f4(work, 65536, (256, 4))  # f32[batch, 4] = add
-    contract_4 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
-    select_2 = m.slot_f4(work, 65536, (256, 32))  # f32[batch, 32] = select
     for i in range(0, batch, 256):
         i_end = min(i + 256, batch)
+        contract_2 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
         m.contract(x, W, contract_2, 16 * i, 0, 0, 1, i_end - i, 32, 16, 0, 16, 1, 0, 32, 1, 0, 32, 1)  # MK,KN->MN
         for j in range(i, i_end):
             for k in range(m.steps(32)):
                 relu[j - i, k] = m.maximum(contract_2[j - i, k] + b[k], f4(0))
+        contract_3 = m.slot_f4(work, 0, (256, 4))  # f32[batch, 4] = contract
         m.contract(relu, V, contract_3, 0, 0, 0, 1, i_end - i, 4, 32, 0, 32, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
+        exp = m.slot_f4(work, 4096, (4,))  # f32[batch, 4] = exp
+        select_1 = m.slot_f4(work, 4160, (4,))  # f32[batch, 4] = select
+        add = m.slot_f4(work, 65536, (256, 4))  # f32[batch, 4] = add
         for j in range(i, i_end):
             y_j = y[j]
             select = y_j + 4 if y_j < 0 else y_j
@@ -68,7 +66,9 @@ def main(work, x, y, W, b, V, c, out):
                 add[j - i, k] = add_jk
                 sum_1[k] = m.radd(sum_1[k], add_jk)
         m.contract(relu, add, contract_1, 0, 0, 0, 1, 32, 4, i_end - i, 0, 1, 32, 0, 4, 1, 0, 4, 1, True)  # MK,MN->KN
+        contract_4 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
         m.contract(add, V, contract_4, 0, 0, 0, 1, i_end - i, 32, 4, 0, 4, 1, 0, 1, 4, 0, 32, 1)  # MN,KN->MK
+        select_2 = m.slot_f4(work, 65536, (256, 32))  # f32[batch, 32] = select
         for j in range(i, i_end):
             for k in range(m.steps(32)):
                 select_jk_1 = f4(0.0) if relu[j - i, k] <= f4(0.0) else contract_4[j - i, k]

@@ -93,6 +93,9 @@ def integer_pow(x, y):
     return out
 
 
+integer_pow.raises = True  # which who calls it must look at
+
+
 # Bernoulli numbers B(2j) over (2j)!, j = 1 to 13: Abramowitz & Stegun 6.4.11, the tail of the Hurwitz zeta function.
 ZETA_SERIES = (
     0.08333333333333333, -0.001388888888888889, 3.306878306878307e-05, -8.267195767195768e-07, 2.08767569878681e-08,

@@ -10,6 +10,7 @@ In compiled code a view made here holds a bare pointer: it is valid as long as t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,7 @@ from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
 from numba.np.numpy_support import from_dtype
 
-from staticad.runtime.kernels.native import kernel
-
-INTP = ir.IntType(types.intp.bitwidth)
+from staticad.runtime.kernels.values import INTP, Value, View, direct
 
 
 def contiguous(context: Any, builder: ir.IRBuilder, kind: Any, data: ir.Value, shape: list[ir.Value]) -> Any:
@@ -46,6 +45,10 @@ def contiguous(context: Any, builder: ir.IRBuilder, kind: Any, data: ir.Value, s
     return array._getvalue()
 
 
+def sizes(walk: Any, shape: Sequence[Value]) -> list[ir.Value]:
+    return [walk.cast(size, types.intp) for size in shape]
+
+
 def distinct(builder: ir.IRBuilder, data: ir.Value) -> ir.Value:
     """The same address, as one that the optimiser takes for that of memory which nothing else points to (noalias).
 
@@ -60,32 +63,28 @@ def distinct(builder: ir.IRBuilder, data: ir.Value) -> ir.Value:
 
 
 def slot(code: str) -> Any:
-    """The kernel ``(work, offset, shape) -> array``: C-contiguous, of dtype ``code``, from byte ``offset`` of work."""
+    """The function ``(work, offset, shape) -> array``: C-contiguous, dtype ``code``, from byte ``offset`` of work."""
     dtype = np.dtype(code)
     element = from_dtype(dtype)
 
     def view(work: Any, offset: int, shape: tuple[int, ...]) -> Any:
         return work[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
-    @kernel(view)
-    def typing(typingctx: Any, work: Any, offset: Any, shape: Any) -> Any:
-        if not (
-            isinstance(work, types.Array) and isinstance(shape, types.BaseTuple) and isinstance(offset, types.Integer)
-        ):
-            return None
-        kind = types.Array(element, len(shape), "C")
-        sizes = list(shape)
+    @direct(view)
+    def write(walk: Any, work: View | Value, offset: Value, shape: Sequence[Value]) -> View:
+        place = distinct(walk.builder, byte(walk, work, offset))
+        return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))
 
-        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            base = make_array(work)(context, builder, args[0]).data
-            data = distinct(builder, builder.gep(base, [args[1]], inbounds=True))
-            values = cgutils.unpack_tuple(builder, args[2], len(sizes))
-            shape_ = [context.cast(builder, value, size, types.intp) for value, size in zip(values, sizes, strict=True)]
-            return contiguous(context, builder, kind, data, shape_)
+    return write
 
-        return kind(work, types.intp, shape), codegen
 
-    return typing
+def pointer(walk: Any, place: ir.Value, element: Any) -> ir.Value:
+    return walk.builder.bitcast(place, walk.context.get_value_type(types.CPointer(element)))
+
+
+def byte(walk: Any, work: View | Value, offset: Value) -> ir.Value:
+    base = work.data if isinstance(work, View) else work.llvm
+    return walk.builder.gep(base, [walk.cast(offset, types.intp)], inbounds=True)
 
 
 slot_b1, slot_i1, slot_i2, slot_i4, slot_i8 = (slot(code) for code in ("?", "i1", "i2", "i4", "i8"))
@@ -93,25 +92,50 @@ slot_u1, slot_u2, slot_u4, slot_u8 = (slot(code) for code in ("u1", "u2", "u4", 
 slot_f4, slot_f8 = (slot(code) for code in ("f4", "f8"))
 
 
+def part(work: Any, offset: int) -> Any:
+    """The memory from byte ``offset`` of a workspace on, to be handed to a kernel function; what it is, that knows."""
+    return work[offset:]
+
+
+@direct(part)
+def at(walk: Any, work: View | Value, offset: Value) -> Value:
+    return Value(types.voidptr, byte(walk, work, offset))
+
+
+def array(code: str) -> Any:
+    """The function ``(x, shape) -> array``: C-contiguous, of dtype ``code``, at a pointer (or a place, see `at`).
+
+    In plain Python, ``x`` is an array of this dtype or the bytes of a workspace from some place on."""
+    dtype = np.dtype(code)
+    element = from_dtype(dtype)
+
+    def view(x: Any, shape: tuple[int, ...]) -> Any:
+        return np.ndarray(shape, dtype, x)
+
+    @direct(view)
+    def write(walk: Any, x: Value, shape: Sequence[Value]) -> View:
+        assert x.kind in (types.CPointer(element), types.voidptr)
+        return View(types.Array(element, len(shape), "C"), pointer(walk, x.llvm, element), sizes(walk, shape))
+
+    return write
+
+
+array_b1, array_i1, array_i2, array_i4, array_i8 = (array(code) for code in ("?", "i1", "i2", "i4", "i8"))
+array_u1, array_u2, array_u4, array_u8 = (array(code) for code in ("u1", "u2", "u4", "u8"))
+array_f4, array_f8 = (array(code) for code in ("f4", "f8"))
+
+
 def flat_view(x: Any) -> Any:
     """All elements of a C-contiguous array of any rank as one axis; no copy."""
     return x.reshape(-1)
 
 
-@kernel(flat_view)
-def flat(typingctx: Any, x: Any) -> Any:
-    if not isinstance(x, types.Array) or x.layout != "C":
-        return None
-    kind = types.Array(x.dtype, 1, "C", readonly=not x.mutable)
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        array = make_array(x)(context, builder, args[0])
-        size: ir.Value = ir.Constant(INTP, 1)
-        for extent in cgutils.unpack_tuple(builder, array.shape, x.ndim):
-            size = builder.mul(size, extent, flags=("nsw",))
-        return contiguous(context, builder, kind, array.data, [size])
-
-    return kind(x), codegen
+@direct(flat_view)
+def flat(walk: Any, x: View) -> View:
+    size: ir.Value = ir.Constant(INTP, 1)
+    for extent in x.shape:
+        size = walk.builder.mul(size, extent, flags=("nsw",))
+    return View(types.Array(x.kind.dtype, 1, "C"), x.data, [size])
 
 
 def all_zero(x: Any) -> None:
@@ -119,20 +143,12 @@ def all_zero(x: Any) -> None:
     x[...] = 0
 
 
-@kernel(all_zero)
-def clear(typingctx: Any, x: Any) -> Any:
-    if not isinstance(x, types.Array) or x.layout != "C":
-        return None
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        array = make_array(x)(context, builder, args[0])
-        size: ir.Value = array.itemsize
-        for extent in cgutils.unpack_tuple(builder, array.shape, x.ndim):
-            size = builder.mul(size, extent, flags=("nsw",))
-        cgutils.memset(builder, array.data, size, 0)
-        return context.get_dummy_value()
-
-    return types.none(x), codegen
+@direct(all_zero)
+def clear(walk: Any, x: View) -> None:
+    (count,) = flat.write(walk, x).shape
+    itemsize = walk.context.get_abi_sizeof(walk.context.get_data_type(x.kind.dtype))
+    size = walk.builder.mul(count, ir.Constant(INTP, itemsize), flags=("nsw",))
+    cgutils.memset(walk.builder, x.data, size, 0)
 
 
 def assign(to: Any, x: Any) -> None:
@@ -140,20 +156,12 @@ def assign(to: Any, x: Any) -> None:
     to[...] = x
 
 
-@kernel(assign)
-def copy(typingctx: Any, to: Any, x: Any) -> Any:
-    if not (isinstance(to, types.Array) and isinstance(x, types.Array)) or to.layout != "C" or x.layout != "C":
-        return None
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        there, here = make_array(to)(context, builder, args[0]), make_array(x)(context, builder, args[1])
-        size: ir.Value = here.itemsize
-        for extent in cgutils.unpack_tuple(builder, here.shape, x.ndim):
-            size = builder.mul(size, extent, flags=("nsw",))
-        cgutils.raw_memcpy(builder, there.data, here.data, size, 1)
-        return context.get_dummy_value()
-
-    return types.none(to, x), codegen
+@direct(assign)
+def copy(walk: Any, to: View, x: View) -> None:
+    (count,) = flat.write(walk, x).shape
+    itemsize = walk.context.get_abi_sizeof(walk.context.get_data_type(x.kind.dtype))
+    size = walk.builder.mul(count, ir.Constant(INTP, itemsize), flags=("nsw",))
+    cgutils.raw_memcpy(walk.builder, to.data, x.data, size, 1)
 
 
 PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow with the square of the arrays
@@ -170,34 +178,27 @@ def share_memory(given: int, updated: int, read: int, *arrays: Any) -> bool:
     return any(np.may_share_memory(arrays[i], arrays[j]) for j, i in pairs)
 
 
-@kernel(share_memory)
-def clash(typingctx: Any, given: Any, updated: Any, read: Any, *arrays: Any) -> Any:
-    counts = (given, updated, read)
-    if not all(isinstance(count, types.IntegerLiteral) for count in counts):
-        return None
-    first, second, third = (count.literal_value for count in counts)
+@direct(share_memory)
+def clash(walk: Any, given: Value, updated: Value, read: Value, *arrays: View) -> Value:
+    first, second, third = (count.number or 0 for count in (given, updated, read))
     held, count = first + second + third, len(arrays)
     ranges = [(range(held, count), None), (range(first, first + second), first)]
     pairs = [(j, i) for js, end in ranges for j in js for i in range(j if end is None else end)]
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        values = cgutils.unpack_tuple(builder, args[3], count)
-        spans = [span(context, builder, kind, value) for kind, value in zip(arrays, values, strict=True)]
-        found: Any = ir.Constant(ir.IntType(1), 0)
-        if len(pairs) <= PAIRS:
-            for j, i in pairs:
-                found = builder.or_(found, meet(builder, *spans[j], *spans[i]))
-            return found
-        lows, highs = (cgutils.alloca_once(builder, INTP, count) for _ in range(2))
-        for k, (low, high) in enumerate(spans):
-            builder.store(low, builder.gep(lows, [ir.Constant(INTP, k)]))
-            builder.store(high, builder.gep(highs, [ir.Constant(INTP, k)]))
-        for js, end in ranges:
-            numbers = [ir.Constant(INTP, number) for number in (js.start, js.stop, count if end is None else end)]
-            found = builder.or_(found, builder.call(any_meet(builder.module), [lows, highs, *numbers]))
-        return found
-
-    return types.boolean(*counts, types.StarArgTuple(arrays)), codegen
+    builder = walk.builder
+    spans = [span(walk, array) for array in arrays]
+    found: Any = ir.Constant(ir.IntType(1), 0)
+    if len(pairs) <= PAIRS:
+        for j, i in pairs:
+            found = builder.or_(found, meet(builder, *spans[j], *spans[i]))
+        return Value(types.boolean, found)
+    lows, highs = (cgutils.alloca_once(builder, INTP, count) for _ in range(2))
+    for k, (low, high) in enumerate(spans):
+        builder.store(low, builder.gep(lows, [ir.Constant(INTP, k)]))
+        builder.store(high, builder.gep(highs, [ir.Constant(INTP, k)]))
+    for js, end in ranges:
+        numbers = [ir.Constant(INTP, number) for number in (js.start, js.stop, count if end is None else end)]
+        found = builder.or_(found, builder.call(any_meet(builder.module), [lows, highs, *numbers]))
+    return Value(types.boolean, found)
 
 
 def meet(builder: ir.IRBuilder, low: ir.Value, high: ir.Value, other_low: ir.Value, other_high: ir.Value) -> ir.Value:
@@ -229,12 +230,12 @@ def any_meet(module: ir.Module) -> ir.Function:
     return function
 
 
-def span(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -> tuple[ir.Value, ir.Value]:
+def span(walk: Any, array: View) -> tuple[ir.Value, ir.Value]:
     """The address of a contiguous array, the highest there is where it has no element, and the one after its end."""
-    array = make_array(kind)(context, builder, value)
-    address = builder.ptrtoint(array.data, INTP)
-    end = builder.add(address, builder.mul(array.nitems, array.itemsize))
-    empty = builder.icmp_signed("==", array.nitems, ir.Constant(INTP, 0))
+    builder, itemsize = walk.builder, walk.context.get_abi_sizeof(walk.context.get_data_type(array.kind.dtype))
+    address, items = builder.ptrtoint(array.data, INTP), flat.write(walk, array).shape[0]
+    end = builder.add(address, builder.mul(items, ir.Constant(INTP, itemsize)))
+    empty = builder.icmp_signed("==", items, ir.Constant(INTP, 0))
     return builder.select(empty, ir.Constant(INTP, -1), address), end
 
 
@@ -243,13 +244,9 @@ def wrap(k: Any, n: Any) -> Any:
     return np.int64(k + n if k < 0 else k)
 
 
-@kernel(wrap)
-def index(typingctx: Any, k: Any, n: Any) -> Any:
-    if not isinstance(k, types.Integer) or not isinstance(n, types.Integer):
-        return None
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        negative = builder.icmp_signed("<", args[0], ir.Constant(args[0].type, 0))
-        return builder.select(negative, builder.add(*args), args[0])
-
-    return types.int64(types.int64, types.int64), codegen
+@direct(wrap)
+def index(walk: Any, k: Value, n: Value) -> Value:
+    builder = walk.builder
+    number, size = walk.cast(k, types.int64), walk.cast(n, types.int64)
+    negative = builder.icmp_signed("<", number, ir.Constant(number.type, 0))
+    return Value(types.int64, builder.select(negative, builder.add(number, size), number))

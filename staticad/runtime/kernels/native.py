@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
-from numba.core import compiler, config, typed_passes, untyped_passes
-from numba.core.compiler_machinery import PassManager
+from numba.core import config
 from numba.extending import intrinsic
 
 FLAGS: dict[str, Any] = {
@@ -23,41 +22,9 @@ FLAGS: dict[str, Any] = {
 }
 
 
-class Plain(compiler.CompilerBase):
-    """Numba's own passes less those that plain code (no closures, `with`, literals, parallel loops) never needs."""
-
-    lowering: type[typed_passes.BaseNativeLowering] = typed_passes.NativeLowering
-
-    def define_pipelines(self) -> list[PassManager]:
-        passes = PassManager("staticad")
-        for step in (
-            untyped_passes.TranslateByteCode,
-            untyped_passes.FixupArgs,
-            untyped_passes.IRProcessing,
-            untyped_passes.GenericRewrites,  # a constant index of a tuple, a constant exponent
-            untyped_passes.ReconstructSSA,
-            typed_passes.NopythonTypeInference,
-            typed_passes.PreLowerStripPhis,
-            typed_passes.IRLegalization,
-            self.lowering,
-            typed_passes.NoPythonBackend,
-        ):
-            passes.add_pass(step, step.__name__)
-        passes.finalize()
-        return [passes]
-
-
-class Distinct(Plain):
-    """`Plain`, for a function whose pointer arguments never overlap where one of them is written (LLVM's noalias)."""
-
-    def define_pipelines(self) -> list[PassManager]:
-        self.state.flags.noalias = True
-        return super().define_pipelines()
-
-
-def compiled(pipeline: type[Plain] = Plain, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit` under staticad's flags; the plain function under NUMBA_DISABLE_JIT."""
-    return njit(**FLAGS, **options, pipeline_class=pipeline)
+def compiled() -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` under the flags of generated code; the plain function under NUMBA_DISABLE_JIT."""
+    return njit(**FLAGS)
 
 
 def kernel(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
