@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from staticad.ir import Body, Graph, Node, clone, loop_key, toposort
-from staticad.lowering import Carried, Source, Steps
-from staticad.ops import control, sources
-from staticad.shapes import Symbol
+from staticad.ir import ArrayType, Body, Graph, Node, Op, clone, loop_key, toposort
+from staticad.lowering import Carried, Read, Source, Steps, View
+from staticad.ops import sources
+from staticad.ops.rules import no_jvp, no_vjp
+from staticad.shapes import Dim, Symbol, add, mul, symbol
 from staticad.simplify import simplify
+
+
+def _position(*, var: Symbol, length: Dim, reverse: bool) -> Dim:
+    return add(add(length, -1), mul(-1, symbol(var))) if reverse else symbol(var)
+
+
+def _no_meaning(*arrays: Any, **params: Any) -> Any:
+    raise AssertionError("only the compiler makes such nodes")
+
+
+def _carried_type(*, var: Symbol, number: int, type: ArrayType) -> ArrayType:  # noqa: A002
+    return type
+
+
+def _slice_type(x: ArrayType, *, var: Symbol, length: Dim, reverse: bool) -> ArrayType:
+    return ArrayType(x.dtype, x.shape[1:])
+
+
+def _read_slice(node: Node, index: tuple[Dim, ...]) -> Read:
+    return Read((_position(**node.params), *index))
+
+
+# fmt: off
+# The present value of carry ``number``.
+carried = Op(
+    name="carried", infer=_carried_type, numpy=_no_meaning, lower=Carried(), vjp=no_vjp, jvp=no_jvp,
+    differentiable=False,
+)
+# The slice of an operand that a step reads.
+at_step = Op(
+    name="at_step", infer=_slice_type, numpy=_no_meaning, lower=View(_read_slice), vjp=no_vjp, jvp=no_jvp,
+    differentiable=False,
+)
+# fmt: on
 
 
 def inline(graph: Graph) -> Graph:
@@ -53,10 +89,10 @@ class Inliner:
         self.count += 1
         given: dict[Node, Node] = {}
         for k in live:
-            given[body.carries[k]] = control.carried(var=var, number=k, type=body.carries[k].type)
+            given[body.carries[k]] = carried(var=var, number=k, type=body.carries[k].type)
         sliced = operands[count : count + len(body.slices)]
         for x, operand in zip(body.slices, sliced, strict=True):
-            given[x] = control.at_step(operand, var=var, length=body.length, reverse=body.reverse)
+            given[x] = at_step(operand, var=var, length=body.length, reverse=body.reverse)
         given |= dict(zip(body.consts, operands[count + len(body.slices) :], strict=True))
         found = self.rewritten([*(nexts[k] for k in live), *values], given)
         found = apart(found)
@@ -72,7 +108,7 @@ class Inliner:
         out: dict[Node, Node] = {}
         for node in nodes:
             part = {"value": next(left)} if "value" in node.params else {"carry": live.index(node.params["carry"])}
-            out[node] = Node(node.op, operands, {"body": steps, **part}, node.type, node.name)
+            out[node] = Node(node.op, operands, {"body": steps, "length": body.length, **part}, node.type, node.name)
         return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,14 +63,6 @@ def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
     return value
 
 
-def run(sizes: Mapping[str, int], outputs: Sequence[Node], values: Mapping[Node, Array]) -> list[Array]:
-    return interpret(outputs, values, sizes)
-
-
-def size(sizes: Mapping[str, int], d: Dim) -> int:
-    return evaluate(d, sizes)
-
-
 def interpret(outputs: Sequence[Node], values: Mapping[Node, Array], sizes: Mapping[str, int]) -> list[Array]:
     """The value of each output, given the arrays of the inputs and the sizes of the symbolic dimensions."""
     order = toposort(outputs)
@@ -86,8 +77,6 @@ def interpret(outputs: Sequence[Node], values: Mapping[Node, Array], sizes: Mapp
                     if not (x == y if check.relation == "==" else x >= y):
                         raise ShapeError(f"{check.text}: {check.x} = {x} must be {check.relation} {check.y} = {y}")
                 params = {name: concrete(v, sizes) for name, v in node.params.items()}
-                if node.op.together is not None:
-                    params |= {"run": partial(run, sizes), "size": partial(size, sizes)}
                 if not node.args and "type" in params and "source" in params:
                     raise GraphError(f"the input {node.name!r} has no value; give one for it")
                 out = np.asarray(node.op.numpy(*(found[x] for x in node.args), **params))

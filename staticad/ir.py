@@ -43,8 +43,8 @@ class Op:
     ``jvp(node, tangents)`` the tangent (or None) of the result, both as nodes. ``examples()`` gives cases for the
     tests. ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered.
 
-    An op with a `Body` computes one of several results of a loop, ``results``: nodes with the same body and operands
-    are one loop, and are differentiated together. Its ``numpy`` also gets ``run(outputs, values)`` and ``size(dim)``.
+    An op with a `Body` computes one of several results of a loop: nodes with the same body and operands
+    are one loop, and are differentiated ``together``.
     """
 
     name: str

@@ -196,8 +196,8 @@ class Builder:
         body.append(loop)
         for node in results:
             if node not in values:
-                carry = steps.carries[node.params["carry"]]
-                place(body, self.copied(node, storage.root[node], carry))
+                number: int = node.params["carry"]
+                place(body, self.copied(node, storage.root[node], steps.carries[number]))
 
     def invariant(self, body: list[Item], steps: Steps, nodes: Sequence[Node]) -> list[Node]:
         """Compute before a loop what no step changes, if it is more than a view; returns the rest of ``nodes``."""

@@ -53,8 +53,8 @@ def scan(
     nexts = [_next(x, carry) for x, carry in zip(aligned(init, after, "scan: the carry"), carries, strict=True)]
     body, outer, values = control.close(carries, slices, nexts, [as_tensor(y).node for y in kept], steps, reverse)
     operands = [*(x.node for x in start), *(x.node for x in sliced), *outer]
-    finals = (wrap(control.final(*operands, body=body, carry=k)) for k in range(len(carries)))
-    stacks = iter([wrap(control.stack(*operands, body=body, value=value)) for value in values])
+    finals = (wrap(control.final_of(operands, body, k)) for k in range(len(carries)))
+    stacks = iter([wrap(control.stack_of(operands, body, value)) for value in values])
     return rebuild(init, finals), rebuild(ys, (None if y is None else next(stacks) for y in leaves(ys)))
 
 

@@ -6,7 +6,7 @@ loop: forward beside it, backward over its steps from the last to the first, giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,12 @@ import numpy as np
 from staticad.dtypes import can_require_grad
 from staticad.errors import ShapeError
 from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
-from staticad.lowering import Carried, Read, Repeat, Source, View
+from staticad.lowering import Repeat, Source
 from staticad.ops import sources
 from staticad.ops.creation import fill
-from staticad.ops.rules import no_jvp, no_vjp
-from staticad.shapes import Dim, Symbol, add, mul, symbol
+from staticad.shapes import Dim, evaluate
 
 Array = np.ndarray[Any, Any]
-Run = Callable[[Sequence[Node], Mapping[Node, Array]], list[Array]]
 
 
 def _check(types: Sequence[ArrayType], body: Body) -> None:
@@ -39,39 +37,52 @@ def _check(types: Sequence[ArrayType], body: Body) -> None:
             raise ShapeError(f"a loop: an operand of type {t} for {body.length} steps")
 
 
-def _final_type(*types: ArrayType, body: Body, carry: int) -> ArrayType:
+def _final_type(*types: ArrayType, body: Body, carry: int, length: Dim) -> ArrayType:
     _check(types, body)
     return body.carries[carry].type
 
 
-def _stack_type(*types: ArrayType, body: Body, value: Node) -> ArrayType:
+def _stack_type(*types: ArrayType, body: Body, value: Node, length: Dim) -> ArrayType:
     _check(types, body)
-    return ArrayType(value.dtype, (body.length, *value.shape))
+    return ArrayType(value.dtype, (length, *value.shape))
 
 
 def _steps(
-    arrays: Sequence[Array], body: Body, run: Run, size: Callable[[Dim], int], value: Node | None
-) -> tuple[list[Array], list[Array]]:
-    """The last carries, and ``value`` in every step."""
+    arrays: Sequence[Array], body: Body, length: int, value: Node | None
+) -> tuple[list[Array], list[Array], dict[str, int]]:
+    """The last carries, ``value`` in every step, and the sizes of symbolic dimensions."""
+    from staticad.interpret import bind, interpret
+
     n, m = len(body.carries), len(body.slices)
     carry, sliced, consts = list(arrays[:n]), arrays[n : n + m], arrays[n + m :]
-    length = size(body.length)
+    shapes = [*(x.shape for x in carry), *(x.shape[1:] for x in sliced), *(x.shape for x in consts)]
+    sizes = bind([("a loop", x.shape, shape) for x, shape in zip(body.inputs, shapes, strict=True)])
     left: list[Array] = [np.empty(0)] * length
     for t in reversed(range(length)) if body.reverse else range(length):
         given = dict(zip(body.inputs, [*carry, *(x[t] for x in sliced), *consts], strict=True))
-        found = run([*body.nexts, *([] if value is None else [value])], given)
+        found = interpret([*body.nexts, *([] if value is None else [value])], given, sizes)
         carry = found[:n]
         left[t] = found[-1] if found else left[t]
-    return carry, left
+    return carry, left, sizes
 
 
-def _final_numpy(*arrays: Array, body: Body, carry: int, run: Run, size: Callable[[Dim], int]) -> Array:
-    return _steps(arrays, body, run, size, None)[0][carry]
+def _final_numpy(*arrays: Array, body: Body, carry: int, length: int) -> Array:
+    return _steps(arrays, body, length, None)[0][carry]
 
 
-def _stack_numpy(*arrays: Array, body: Body, value: Node, run: Run, size: Callable[[Dim], int]) -> Array:
-    left = _steps(arrays, body, run, size, value)[1]
-    return np.stack(left) if left else np.empty((0, *map(size, value.shape)), value.dtype)
+def _stack_numpy(*arrays: Array, body: Body, value: Node, length: int) -> Array:
+    _, left, sizes = _steps(arrays, body, length, value)
+    return np.stack(left) if left else np.empty((0, *(evaluate(d, sizes) for d in value.shape)), value.dtype)
+
+
+def final_of(operands: Sequence[Node], body: Body, carry: int) -> Node:
+    """Carry number ``carry`` after the last step of a loop."""
+    return final(*operands, body=body, carry=carry, length=body.length)
+
+
+def stack_of(operands: Sequence[Node], body: Body, value: Node) -> Node:
+    """Node ``value`` of the body in every step of a loop, along a new leading axis."""
+    return stack(*operands, body=body, value=value, length=body.length)
 
 
 def _asked(node: Node) -> Node:
@@ -138,17 +149,17 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         *(finals.get(k) or fill(body.carries[k], 0) for k in moving),
         *(fill(x, 0) for x in sums),
         *(g for _, g in stacked),
-        *(stack(*operands, body=body, value=x) for x in kept),
+        *(stack_of(operands, body, x) for x in kept),
         *operands[n:],
     ]
     out: list[Node | None] = [None] * len(operands)
     for at, k in enumerate(moving):
-        out[k] = final(*given, body=backward, carry=at)
+        out[k] = final_of(given, backward, at)
     for k, g in enumerate(values):
         if g is not None:
-            out[n + k] = stack(*given, body=backward, value=next(found))
+            out[n + k] = stack_of(given, backward, next(found))
     for at, x in enumerate(sums):
-        out[n + m + body.consts.index(x)] = final(*given, body=backward, carry=len(moving) + at)
+        out[n + m + body.consts.index(x)] = final_of(given, backward, len(moving) + at)
     return out
 
 
@@ -194,9 +205,9 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     for node, t in zip(nodes, pushed[n:], strict=True):
         if "carry" in node.params:
             k = node.params["carry"]
-            out.append(final(*given, body=dual, carry=n + active.index(k)) if k in active else None)
+            out.append(final_of(given, dual, n + active.index(k)) if k in active else None)
         else:
-            out.append(None if t is None else stack(*given, body=dual, value=t))
+            out.append(None if t is None else stack_of(given, dual, t))
     return out
 
 
@@ -245,14 +256,14 @@ def _example_body(*, reverse: bool = False) -> tuple[tuple[Array, ...], Body]:
 def _final_examples() -> Iterable[Example]:
     for reverse in (False, True):
         arrays, body = _example_body(reverse=reverse)
-        yield Example(arrays, {"body": body, "carry": 0})
+        yield Example(arrays, {"body": body, "carry": 0, "length": 5})
 
 
 def _stack_examples() -> Iterable[Example]:
     for reverse in (False, True):
         arrays, body = _example_body(reverse=reverse)
-        yield Example(arrays, {"body": body, "value": body.nexts[0]})
-        yield Example(arrays, {"body": body, "value": body.carries[0] * body.slices[0]})
+        yield Example(arrays, {"body": body, "value": body.nexts[0], "length": 5})
+        yield Example(arrays, {"body": body, "value": body.carries[0] * body.slices[0], "length": 5})
 
 
 # fmt: off
@@ -265,42 +276,5 @@ final = Op(
 stack = Op(
     name="stack", infer=_stack_type, numpy=_stack_numpy, lower=Repeat(), vjp=_alone_vjp, jvp=_alone_jvp,
     examples=_stack_examples, together=TOGETHER,
-)
-# fmt: on
-
-
-# What bodies are made of where loops are compiled ---------------------------------------------------------------------
-
-
-def _position(*, var: Symbol, length: Dim, reverse: bool) -> Dim:
-    return add(add(length, -1), mul(-1, symbol(var))) if reverse else symbol(var)
-
-
-def _no_meaning(*arrays: Array, **params: Any) -> Any:
-    raise AssertionError("only loops that are compiled have such nodes")
-
-
-def _carried_type(*, var: Symbol, number: int, type: ArrayType) -> ArrayType:  # noqa: A002
-    return type
-
-
-def _slice_type(x: ArrayType, *, var: Symbol, length: Dim, reverse: bool) -> ArrayType:
-    return ArrayType(x.dtype, x.shape[1:])
-
-
-def _read_slice(node: Node, index: tuple[Dim, ...]) -> Read:
-    return Read((_position(**node.params), *index))
-
-
-# fmt: off
-# The present value of carry ``number``.
-carried = Op(
-    name="carried", infer=_carried_type, numpy=_no_meaning, lower=Carried(), vjp=no_vjp, jvp=no_jvp,
-    differentiable=False,
-)
-# The slice of an operand that a step reads.
-at_step = Op(
-    name="at_step", infer=_slice_type, numpy=_no_meaning, lower=View(_read_slice), vjp=no_vjp, jvp=no_jvp,
-    differentiable=False,
 )
 # fmt: on
