@@ -13,7 +13,9 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -25,6 +27,7 @@ from numba.core import cgutils, compiler, config, event
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.np.numpy_support import from_dtype
 
 from staticad.errors import CompileError
@@ -86,7 +89,7 @@ def compile_function(
         cpu_target.options.parse_as_flags(flags, {**FLAGS, "nopython": True})
         contexts = cpu_target.typing_context, cpu_target.target_context
         try:
-            with event.trigger_event("numba:compile", data={"dispatcher": None, "args": kinds}):
+            with few_registries(), event.trigger_event("numba:compile", data={"dispatcher": None, "args": kinds}):
                 found = compiler.compile_extra(
                     *contexts, renamed, kinds, types.int64, flags, {}, pipeline_class=pipeline
                 )
@@ -96,6 +99,28 @@ def compile_function(
         if file:
             file.save_overload(signature, found)
     return found
+
+
+@contextmanager
+def few_registries() -> Iterator[None]:
+    """Numba without the parts that generated code never asks for: loading them (and SciPy) takes most of a cold start.
+
+    They are loaded when somebody else compiles, since Numba looks for what is new before each compilation."""
+    context = cpu_target.target_context
+    context.load_additional_registries = partial(load_registries, context)
+    try:
+        yield
+    finally:
+        del context.load_additional_registries
+
+
+def load_registries(context: Any) -> None:
+    from numba.cpython import builtins, mathimpl, numbers, rangeobj  # noqa: F401
+    from numba.np import npyimpl
+
+    rtsys.initialize(context)
+    for module in (mathimpl, npyimpl):
+        context.install_registry(module.registry)
 
 
 def pointer(result: CompileResult) -> int:

@@ -31,10 +31,11 @@ from staticad.runtime.kernels.logarithm import (  # noqa: F401
     logaddexp,
     softplus,
 )
+from staticad.runtime.kernels.native import Whole
 from staticad.runtime.kernels.powers import cbrt, hypot, pow  # noqa: A004, F401
 from staticad.runtime.kernels.trigonometric import cos, sin, tan  # noqa: F401
 
-kernel = njit(error_model="numpy", fastmath={"contract"})
+kernel = njit(error_model="numpy", fastmath={"contract"}, pipeline_class=Whole)
 
 # fmt: off
 fabs, signbit, copysign                  = np.fabs, np.signbit, np.copysign

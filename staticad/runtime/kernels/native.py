@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
-from numba.core import config
+from numba.core import compiler, config
 from numba.extending import intrinsic
 
 FLAGS: dict[str, Any] = {
@@ -22,9 +22,21 @@ FLAGS: dict[str, Any] = {
 }
 
 
+class Whole(compiler.Compiler):
+    """Numba's own compiler with all that it knows, also where generated code that is compiled with less of it asks."""
+
+    def __init__(self, typing: Any, target: Any, *args: Any) -> None:
+        few = vars(target).pop("load_additional_registries", None)
+        try:
+            super().__init__(typing, target, *args)
+        finally:
+            if few is not None:
+                target.load_additional_registries = few
+
+
 def compiled() -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit` under the flags of generated code; the plain function under NUMBA_DISABLE_JIT."""
-    return njit(**FLAGS)
+    return njit(**FLAGS, pipeline_class=Whole)
 
 
 def kernel(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
