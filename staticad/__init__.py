@@ -178,6 +178,7 @@ from staticad.functions.reductions import (
     prod,
     std,
     sum,
+    vander,
     var,
 )
 from staticad.shapes import dim
@@ -384,6 +385,7 @@ __all__ = [
     "uint64",
     "unstack",
     "value_and_grad",
+    "vander",
     "var",
     "vecdot",
     "vjp",

@@ -312,12 +312,28 @@ class Body:
                 scope.known[(node, item.target)] = acc
                 self.keep(node, item.buffer, item.target, acc, scope)
             return
+        if isinstance(lower, Reduce) and lower.running:
+            text = narrow(fill(lower.step, {**values, "acc": self.before(item, lower, scope)}), lower.step, node)
+            text = self.assign(self.hint(node) + self.suffix(item.target), text, scope)
+            scope.known[(node, item.target)] = text
+            self.keep(node, item.buffer, item.target, text, scope)
+            return
         if self.plan.buffers[item.buffer].place == "scalar":
             to = self.scalars.get(item.buffer) or self.names.claim(node.op.name)
             self.scalars[item.buffer] = to
         else:
             to = self.place(item.buffer, item.target, scope)
         scope.lines.append(f"{to} = {narrow(fill(lower.step, {**values, 'acc': to}), lower.step, node)}")
+
+    def before(self, item: Step, lower: Reduce, scope: Scope) -> str:
+        """The value that a running accumulation in memory continues: of the step before, or its first one."""
+        at = item.target[item.axis]
+        text, used = self.coordinate(at, scope), self.loop_variables(at)
+        first = self.hoisted("first", f"{text} == 0", used, scope)
+        place = Symbol(self.hoisted("before", f"max({text} - 1, 0)", used, scope), "var")
+        self.variables[place], self.depends[place] = place.name, used
+        value = self.assign("last", self.place(item.buffer, item.before(symbol(place)), scope), scope)
+        return f"({typed(lower.init(item.node.dtype), item.node.dtype)} if {first} else {value})"
 
     def whole(self, item: Whole, scope: Scope) -> None:
         node, lower = item.node, item.node.op.lower

@@ -85,13 +85,23 @@ class Start:
 class Step:
     """Element ``source`` of the accumulated operand is combined into ``node`` at ``target``.
 
-    ``scalar``: the accumulator is one of an enclosing loop's ``reduces``; else it lives in memory."""
+    ``scalar``: the accumulator is one of an enclosing loop's ``reduces``; else it lives in memory: at ``target``, or,
+    of a running one, ``before`` it."""
 
     node: Node
     buffer: Node
     target: Coordinates
     source: Coordinates
     scalar: bool
+
+    @property
+    def axis(self) -> int:
+        """Of a running accumulation: the axis that it runs along."""
+        return self.node.params["axis"]
+
+    def before(self, at: Dim) -> Coordinates:
+        """Where the step before that of a running accumulator put its value, which is at ``at`` along its axis."""
+        return (*self.target[: self.axis], at, *self.target[self.axis + 1 :])
 
 
 @dataclass(eq=False)

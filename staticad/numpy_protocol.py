@@ -54,6 +54,7 @@ FUNCTIONS: dict[Any, tuple[Callable[..., Any], int]] = {
     np.argmax: (reductions.argmax, 1), np.argmin: (reductions.argmin, 1),
     np.count_nonzero: (reductions.count_nonzero, 1),
     np.cumsum: (reductions.cumsum, 1), np.cumprod: (reductions.cumprod, 1),
+    np.vander: (reductions.vander, 2),
     np.cumulative_sum: (reductions.cumulative_sum, 1), np.cumulative_prod: (reductions.cumulative_prod, 1),
     np.var: (reductions.var, 1), np.std: (reductions.std, 1),
     np.broadcast_to: (manipulation.broadcast_to, 2), np.broadcast_arrays: (manipulation.broadcast_arrays, 0),

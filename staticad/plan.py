@@ -257,7 +257,11 @@ def step_reads(storage: Storage, step: Step) -> Reads:
     """What one step of an accumulation reads, apart from the accumulator."""
     if isinstance(step.node.op.lower, Update):
         return storage.element_reads(step.node.args[1], step.source) + storage.run_time_reads(step.target)
-    return [read for x in step.node.args for read in storage.element_reads(x, step.source)]
+    reads = [read for x in step.node.args for read in storage.element_reads(x, step.source)]
+    lower = step.node.op.lower
+    if isinstance(lower, Reduce) and lower.running and not step.scalar:
+        reads.append((step.buffer, step.before(add(step.target[step.axis], -1))))
+    return reads
 
 
 def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[tuple[int, ...], dict[int, Loop], bool]:

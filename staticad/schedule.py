@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from staticad.interchange import interchanged
 from staticad.ir import Graph, Node, toposort_until
 from staticad.loops import (
     Carry,
@@ -100,7 +101,7 @@ def schedule(graph: Graph) -> Schedule:
     builder = Builder(storage, set(graph.nodes))
     body: list[Item] = []
     builder.fill(body, list(storage.stored))
-    return Schedule(graph, [merged(item) for item in body], storage)
+    return Schedule(graph, interchanged([merged(item) for item in body], storage.whole), storage)
 
 
 def newly(out: Node, known: dict[Node, None]) -> list[Node]:
@@ -110,13 +111,13 @@ def newly(out: Node, known: dict[Node, None]) -> list[Node]:
     return found
 
 
-def chosen(body: list[Item], parts: list[list[Nest]]) -> list[Nest] | None:
+def chosen(body: list[Item], parts: list[tuple[Cut, list[Nest]]]) -> list[Nest] | None:
     """The way to cut a product: the first that joins a loop that is there, else the first that makes one."""
-    for nests in parts:
+    for _, nests in parts:
         ignore = nests[0].writes[0][0] if len(nests) > 1 else None
         if find(body, nests[-1], nests[-1].chain[0], ignore) is not None:
             return nests
-    return next((nests for nests in parts if len(nests) == 1), None)
+    return next((nests for cut, nests in parts if not cut.joins), None)
 
 
 def merged(item: Item) -> Item:
@@ -157,7 +158,7 @@ class Builder:
                 continue
             nests = self.nests(node)
             if isinstance(lower, Contract):
-                nests = chosen(body, [self.part(node, cut) for cut in cuts(node)]) or nests
+                nests = chosen(body, [(cut, self.part(node, cut)) for cut in cuts(node)]) or nests
             if len(nests) == 2:
                 place_pair(body, nests[0], nests[1])
             else:

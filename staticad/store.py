@@ -27,11 +27,13 @@ Reads: TypeAlias = list[tuple[Node, "Coordinates | None"]]
 class Storage:
     """The decisions.
 
-    ``stored``: nodes in topological order; ``root[node]``: the node whose buffer a stored node writes.
+    ``stored``: nodes in topological order; ``root[node]``: the node whose buffer a stored node writes; ``whole``: those
+    that are results, or that products and library calls read from memory.
     """
 
     stored: dict[Node, None] = field(default_factory=dict[Node, None])
     root: dict[Node, Node] = field(default_factory=dict[Node, Node])
+    whole: set[Node] = field(default_factory=set[Node])
 
     def has_memory(self, node: Node) -> bool:
         return node in self.root or isinstance(node.op.lower, Source)
@@ -154,6 +156,7 @@ def extend(storage: Storage, nodes: Sequence[Node], results: Sequence[Node]) -> 
     cost: dict[Node, int] = defaultdict(int)
     size: dict[Node, int] = defaultdict(int)
     kept = outputs | _bases(nodes)
+    storage.whole |= kept
     before = len(storage.stored)
     for node in nodes:
         lower = node.op.lower

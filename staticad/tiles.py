@@ -29,13 +29,15 @@ TINY = 1 << 13
 class Cut:
     """One way to cut a product: ``loops`` over letters of a batch, then blocks of ``rows`` along letter ``block``.
 
-    ``more``: the block's letter is summed, and every block adds to the result.
+    ``more``: the block's letter is summed, and every block adds to the result. ``joins``: it only pays in a loop that
+    is there.
     """
 
     loops: tuple[str, ...]
     block: str | None
     rows: int = 0
     more: bool = False
+    joins: bool = False
 
 
 def cuts(node: Node) -> list[Cut]:
@@ -72,10 +74,16 @@ def cuts(node: Node) -> list[Cut]:
                 found.append(Cut(loops, row, rows))
             elif loops:
                 found.append(Cut(loops, None))
+    if node.dtype.kind == "f" and summed and not batch and free and len({c in left for c in free}) == 1:
+        # A matrix times a vector: of a matrix that is made in a loop, only one block exists.
+        row, row_bytes = free[0], mul(size, mul(count(free[1:]), count(summed)))
+        matrix, rows = mul(extent[row], row_bytes), block_rows(row_bytes)
+        if known_ge(AGAIN, mul(FEWEST, row_bytes)) and not known_ge(SMALL, matrix) and not known_ge(rows, extent[row]):
+            found.append(Cut((), row, rows, joins=True))
     if node.dtype.kind == "f" and summed and not batch and known_ge(SUM, mul(size, product(node.shape))):
         row = next((c for c in summed if not known_ge(MOST, extent[c])), None)
         if row is not None:
-            found.append(Cut((), row, 2 * FEWEST, more=True))
+            found.append(Cut((), row, 2 * FEWEST, more=True, joins=True))
     return found
 
 

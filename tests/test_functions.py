@@ -12,6 +12,7 @@ import pytest
 
 import staticad as ad
 from staticad import nn
+from staticad.errors import ShapeError
 from staticad.interpret import bind, interpret
 from staticad.ir import toposort
 from staticad.ops import sources
@@ -272,6 +273,41 @@ def test_running():
             x,
         )
     check(lambda x: x.cumsum(), np.cumsum, whole(2, 3, dtype="int8"))
+
+
+def test_running_sums_in_any_order_of_loops():
+    """Over every axis, of sizes with and without room for a vector loop, read in the same loop and in others."""
+    n = ad.dim("n")
+    for shape in ((3, 40), (40, 3), (2, 17, 33), (17, 2, 33), (0, 20), (20, 0), (1, 50)):
+        for dtype in ("float64", "float32", "int8"):
+            x = whole(*shape, dtype=dtype) if dtype == "int8" else real(*shape).astype(dtype)
+            given = ad.input("x", (n, *shape[1:]), dtype)
+            for axis in range(x.ndim):
+                total = ad.cumsum(given, axis=axis, dtype=dtype)
+                scaled = ad.cumprod(ad.where(given > 0, given, 1), axis=axis, dtype=dtype) * 2
+                found = ad.compile(
+                    [given], [total, scaled, ad.sum(total * total, axis=-1, dtype=dtype), ad.flip(total, axis=axis)]
+                )
+                wanted = np.cumsum(x, axis=axis, dtype=dtype)
+                products = np.cumprod(np.where(x > 0, x, 1), axis=axis, dtype=dtype) * 2
+                expected = [wanted, products, np.sum(wanted * wanted, axis=-1, dtype=dtype), np.flip(wanted, axis)]
+                for k, (a, b) in enumerate(zip(found(x), expected, strict=True)):
+                    tolerance = 1e-4 if dtype == "float32" else 1e-12
+                    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"{shape} {axis} {k}")
+
+
+def test_vander():
+    for x in (real(4), real(1), real(0), whole(3, dtype="int8"), np.array([True, False])):
+        check(ad.vander, np.vander, x)
+        check(np.vander, np.vander, x)
+        for columns in (0, 1, 2, 6):
+            check(
+                lambda x, n=columns: ad.vander(x, n, increasing=True),
+                lambda x, n=columns: np.vander(x, n, increasing=True),
+                x,
+            )
+    with pytest.raises(ShapeError, match="takes a vector"):
+        ad.vander(ad.input("x", (2, 3)))
 
 
 MANIPULATIONS = [

@@ -31,7 +31,7 @@ LAYERS = """
     bodies
     loops expressions
     store
-    tiles
+    tiles interchange
     schedule residuals
     plan
     products
@@ -56,8 +56,8 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # What a part may not see, whatever stands above it.
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special"}
-LOWERED  = {"loops", "expressions", "store", "tiles", "schedule", "residuals", "plan", "products", "body", "kernels",
-            "emit", "report"}
+LOWERED  = {"loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "plan", "products",
+            "body", "kernels", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

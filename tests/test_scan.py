@@ -247,3 +247,17 @@ def test_errors_say_what_to_do(name: str) -> None:
     error, text, make = ERRORS[name]
     with pytest.raises(error, match=re.escape(text)):
         make(ad.input("x", ("n", 3)))
+
+
+def test_a_running_sum_down_columns_inside_a_step() -> None:
+    """Its loops are turned, those of the steps around it are not."""
+    x = ad.input("x", (5, 7, 40))
+    carry, ys = ad.scan(lambda c, x: (0.5 * ad.cumsum(c + x, axis=0), ad.cumsum(c * x, axis=0)), ad.zeros((7, 40)), x)
+    given = np.random.default_rng(0).normal(size=(5, 7, 40))
+    last, kept = np.zeros((7, 40)), list[np.ndarray]()
+    for step in given:
+        kept.append(np.cumsum(last * step, axis=0))
+        last = 0.5 * np.cumsum(last + step, axis=0)
+    found = ad.compile([x], [carry, ys])(given)
+    np.testing.assert_allclose(found[0], last, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(found[1], np.stack(kept), rtol=1e-12, atol=1e-13)

@@ -157,6 +157,37 @@ def test_a_running_sum_and_what_reads_it_are_one_loop() -> None:
     )
 
 
+def test_a_running_sum_down_columns_goes_along_rows() -> None:
+    x = ad.input("x", ("n", 9))
+    check(
+        tree([x], ad.cumulative_sum(x, axis=0)),
+        """
+        for i0 in range(n):
+            for i1 in range(9):
+                cumsum1[i0, i1] <- [i0, i1]
+        """,
+    )
+
+
+def test_a_table_of_powers_exists_in_blocks() -> None:
+    t, w = ad.input("t", (4096,)), ad.input("w", (64,))
+    y = ad.vander(t, 64, increasing=True) @ w
+    check(
+        tree([t, w], *ad.grad(ad.sum(y * y), [w])),
+        """
+        contract13[all_K] start
+        for i0 in range(0, 4096, 128):
+            for i1 in range(64):
+                for i2 in block(i0):
+                    cumprod9[i1, i2] <- [i1, i2]
+            contract11[i0] = contract(...)
+            for i3 in block(i0):
+                add12[i3] =
+            contract13[all_K] += contract(...)
+        """,
+    )
+
+
 def test_a_product_in_blocks_joins_what_comes_before_and_after() -> None:
     w = ad.input("w", (4, 3))
     check(

@@ -38,12 +38,12 @@ from staticad.functions.elementwise import (
     square,
     where,
 )
-from staticad.functions.manipulation import concat, reshape
+from staticad.functions.manipulation import broadcast_to, concat, flip, matrix_transpose, reshape
 from staticad.functions.operands import add_axes, as_axes, as_axis, as_float, as_tensor, convert, optional_dtype
 from staticad.ir import Op
 from staticad.ops import creation, sources
 from staticad.ops import reductions as primitive
-from staticad.shapes import Dim, Shape, known_ge, maximum, product
+from staticad.shapes import Dim, Shape, as_dim, known_ge, maximum, product
 from staticad.tensor import ArrayLike, Axes, DType, Tensor, wrap
 
 
@@ -257,3 +257,18 @@ def cumsum(x: ArrayLike, /, axis: int | None = None, dtype: DType | None = None)
 def cumprod(x: ArrayLike, /, axis: int | None = None, dtype: DType | None = None) -> Tensor:
     """`cumulative_prod`, of the flattened ``x`` for no axis: NumPy's function."""
     return cumulative_prod(reshape(x, -1) if axis is None else x, axis=0 if axis is None else axis, dtype=dtype)
+
+
+def vander(x: ArrayLike, /, N: int | None = None, *, increasing: bool = False) -> Tensor:
+    """Powers of a vector's elements, one row each: N (default: as many as there are elements) from the highest to 1.
+
+    ``increasing`` starts with 1. Each power is the one below it times the element, as NumPy computes it.
+    """
+    t = as_tensor(x)
+    if t.ndim != 1:
+        raise ShapeError(f"vander: takes a vector, got {t.node.type}")
+    t = astype(t, np.promote_types(t.dtype, int64))
+    columns = t.shape[0] if N is None else as_dim(N, "vander")
+    exponent = wrap(creation.iota(shape=(columns, 1), axis=0, dtype=int64))
+    powers = cumprod(where(equal(exponent, 0), 1, broadcast_to(t, (columns, t.shape[0]))), axis=0)
+    return matrix_transpose(powers if increasing else flip(powers, axis=0))
