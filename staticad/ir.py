@@ -255,8 +255,8 @@ def _param_key(value: object) -> object:
 def rewrite(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
     """The graph with ``rule`` applied to each node, operands first, equal nodes made one (common subexpressions).
 
-    ``rule`` gets a node whose operands are rewritten already, and returns it or its replacement, which may not hold
-    that node; what the replacement is newly made of is rewritten too.
+    ``rule`` gets a node whose operands are rewritten already, and returns it or its replacement, which may hold that
+    node; what the replacement is newly made of is rewritten too.
     """
     table: dict[tuple[Any, ...], Node] = {}
     new: dict[Node, Node] = {}
@@ -282,6 +282,7 @@ def rewrite(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
                     replacement = rule(known)
                     if replacement is not known:
                         replaced[node] = key, known, replacement
+                        new[known] = known  # where the replacement holds it
                         stack.append(replacement)
                         continue
                     table[key] = new[known] = known
