@@ -31,6 +31,7 @@ from staticad.loops import (
 )
 from staticad.lowering import Call, Carried, Contract, Guard, Map, Reduce, Source, Uninitialised, Update, View
 from staticad.names import LOOP_VARIABLES, Names
+from staticad.parallel import shared
 from staticad.plan import Plan
 from staticad.products import contraction
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
@@ -55,16 +56,22 @@ class Failure:
 class Module:
     """What the functions of one generated module share: the plan, and the names of sizes and of array arguments.
 
-    ``targets`` are the sources that updates write to; ``failures`` what status codes from 1 on mean.
+    ``targets`` are the sources that updates write to; ``threads``: products may use several; ``failures``: what status
+    codes from 1 on mean.
     """
 
     plan: Plan
     targets: Mapping[Node, Node]
+    threads: bool
     names: Names = field(default_factory=Names)
     sizes: dict[Symbol, str] = field(default_factory=dict[Symbol, str])
     arrays: dict[Node, str] = field(default_factory=dict[Node, str])
     failures: list[Failure] = field(default_factory=list[Failure])
     codes: dict[Failure, int] = field(default_factory=dict[Failure, int])
+
+    def alike(self) -> Module:
+        """One for the same plan, without names."""
+        return Module(self.plan, self.targets, self.threads)
 
     def status(self, failure: Failure) -> int:
         """The code that the generated function returns for a failure."""
@@ -132,7 +139,7 @@ class Body:
         self.depends: dict[Symbol, set[Symbol]] = {}  # of a bounded coordinate: the loop variables it is made of
         self.extents: dict[Symbol, Dim] = {}
         self.blocks: dict[Symbol, Loop] = {}
-        self.scalars: dict[Node, str] = {}
+        self.scalars = self.known_scalars()
         self.targets: dict[Node, Coordinates] = {}
         self.accumulators: dict[Node, str] = {}
         self.slots: dict[Node, str] = {}
@@ -146,6 +153,10 @@ class Body:
         for node in self.copied:
             self.copy(node, scope)
         return scope.lines
+
+    def known_scalars(self) -> dict[Node, str]:
+        """The local variables that hold buffers from the beginning."""
+        return {}
 
     def copy(self, node: Node, scope: Scope) -> None:
         """An update that could not be made in place, copied at the very end."""
@@ -191,8 +202,12 @@ class Body:
             self.items_into(loop.body, inside)
             self.carry_on(loop.after, inside)
         if inside.lines:
-            scope.lines.append(f"for {self.variables[loop.var]} in range({self.steps(loop)}):")
+            scope.lines += self.head(loop)
             scope.lines += ["    " + line for line in inside.lines]
+        self.finish(loop, scope)
+
+    def finish(self, loop: Loop, scope: Scope) -> None:
+        """What a loop has accumulated is there."""
         for node in loop.reduces:
             lower = node.op.lower
             assert isinstance(lower, Reduce)
@@ -211,6 +226,10 @@ class Body:
             if item not in scalars:
                 scope.lines.append(f"m.copy({self.array(item.buffer)}, {self.array(self.storage.buffer(item.node))})")
         scope.lines += [f"{self.scalars[item.buffer]} = {text}" for item, text in zip(scalars, texts, strict=True)]
+
+    def head(self, loop: Loop) -> list[str]:
+        """How a loop begins; lines after the first belong to its body."""
+        return [f"for {self.variables[loop.var]} in range({self.steps(loop)}):"]
 
     def steps(self, loop: Loop) -> str:
         """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""
@@ -349,11 +368,13 @@ class Body:
         loops = {**product.loops, **product.summed}
         names = dict(zip(loops, self.loop_names[scope.depth :], strict=False))
         self.variables |= {Symbol(letter, "var"): name for letter, name in names.items()}
+        alone = shared(item) and not self.module.threads
 
         def call(starts: Sequence[Dim], extents: Sequence[Dim], more: bool) -> str:
             numbers = [*starts, *extents, *(d for group in product.strides for d in group)]
             at = ", ".join(self.coordinate(d, scope) for d in numbers)
-            return f"m.contract({x}, {y}, {out}, {at}{', True' if more else ''})  # {spec}"
+            flags = f", {more}, True" if alone else ", True" if more else ""
+            return f"m.contract({x}, {y}, {out}, {at}{flags})  # {spec}"
 
         indent = ""
         for letter, extent in product.loops.items():

@@ -18,6 +18,7 @@ from staticad.shapes import Expr, check_name, symbols
 from staticad.tensor import Array, Parameter, Tensor
 
 if TYPE_CHECKING:
+    from staticad.parallel import Mode
     from staticad.passes import Passes
     from staticad.report import Kernel, Stats
 
@@ -28,6 +29,7 @@ def compile(  # noqa: A001
     *,
     updates: Mapping[Parameter, Tensor] | None = None,
     name: str | None = None,
+    parallel: Mode = "auto",
 ) -> Function:
     """Native code that computes ``outputs`` from arrays for ``inputs``.
 
@@ -36,9 +38,14 @@ def compile(  # noqa: A001
         outputs: a tensor, or a nest of tuples, lists and dicts of tensors; results come back in the same nest.
         updates: parameters (or states) and the tensors that replace their values in every call.
         name: what the generated function is called in its source and in error messages.
+        parallel: which loops run on several threads: "auto", those with enough work in a call to pay for it; True, all
+            that can; False, none. There are as many threads as Numba's (``numba.set_num_threads``, the environment
+            variable ``NUMBA_NUM_THREADS``), through its OpenMP layer; without one, or with one thread, all loops run on
+            the calling thread. The same inputs and number of threads give the same bits.
 
     Raises:
-        GraphError: an output depends on an input that is not given, an input is given twice or is no input.
+        GraphError: an output depends on an input that is not given, an input is given twice or is no input;
+            ``parallel`` is none of its three values.
         CompileError: native code could not be made.
 
     >>> import numpy as np, staticad as ad
@@ -47,7 +54,10 @@ def compile(  # noqa: A001
     >>> f(np.array([1.0, 2.0]))
     {'sum': array(5.), 'twice': array([2., 4.])}
     """
-    return Function(_input_list(inputs), outputs, dict(updates or {}), check_name(name or "f", "function name"))
+    if not (isinstance(parallel, bool) or parallel == "auto"):  # pyright: ignore[reportUnnecessaryComparison]
+        raise GraphError(f'compile: parallel is "auto", True or False, not {parallel!r}')
+    given = _input_list(inputs)
+    return Function(given, outputs, dict(updates or {}), check_name(name or "f", "function name"), parallel)
 
 
 def _input_list(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -80,11 +90,19 @@ class Function:
     ``source`` is the generated Python text, ``graph`` what was compiled, ``kernels`` its loops, ``stats`` its costs.
     """
 
-    def __init__(self, inputs: list[Tensor], outputs: Any, updates: dict[Parameter, Tensor], name: str):
+    def __init__(
+        self,
+        inputs: list[Tensor],
+        outputs: Any,
+        updates: dict[Parameter, Tensor],
+        name: str,
+        parallel: Mode = "auto",
+    ):
         self.inputs = inputs
         self.outputs = outputs
         self.updates = updates
         self.name = name
+        self.parallel: Mode = parallel
         flat = list(leaves(outputs))
         for out in flat:
             if not isinstance(out, Tensor):
@@ -101,7 +119,7 @@ class Function:
         _check_sizes(name, nodes, [*results, *replaced.values()])
         from staticad.passes import build  # the compiler is imported when there is something to compile
 
-        self.compiled, self._caller = build(name, nodes, results, replaced, _output_names(outputs))
+        self.compiled, self._caller = build(name, nodes, results, replaced, _output_names(outputs), parallel)
         self._fresh, self._into = self._caller.fresh, self._caller.into
         self._last = threading.local()
         self._lock = threading.Lock()
@@ -260,7 +278,7 @@ class Function:
         from staticad.passes import Passes
 
         wanted = [x.node for x in self.inputs if x.requires_grad]
-        return Passes(self.name, [sources.unmarked(x.node) for x in self.inputs], self._results, wanted)
+        return Passes(self.name, [sources.unmarked(x.node) for x in self.inputs], self._results, wanted, self.parallel)
 
     @cached_property
     def _cells(self) -> list[Cell | None]:
@@ -297,7 +315,7 @@ class Function:
         """The top-level loops and calls of the generated code, with what each reads, writes and computes."""
         from staticad.report import kernels
 
-        return kernels(self.compiled.plan)
+        return kernels(self.compiled)
 
     @property
     def stats(self) -> Stats:

@@ -38,14 +38,18 @@ def kernel(module: Module, items: list[Item], copied: Sequence[Node] = ()) -> Ke
     """The kernel function for some top-level items, or for the copy of an update.
 
     ``module`` knows which buffers and sources are one array."""
-    body = KernelBody(module, items, copied)
+    return described(KernelBody(module, items, copied), "kernel")
+
+
+def described(body: KernelBody, kind: str) -> Kernel:
+    """The kernel function with this body."""
     lines = body.lines()
     given = list(body.given.values())
     views = [f"{name} = {body.view('array', node, name)}" for node, name in given if isinstance(node, Node)]
     codes = [f"{CODE[node.dtype] if isinstance(node, Node) else 'u1'}[]" for node, _ in given]
     sizes = body.sizes
     return Kernel(
-        name=subject(items, copied),
+        name=f"{subject(body.items, body.copied)}_{kind}",
         signature=", ".join([*codes, *["i8"] * len(sizes)]),
         arguments=(*(name for _, name in given), *sizes.values()),
         lines=(*views, *lines, "return 0"),
@@ -58,16 +62,16 @@ def kernel(module: Module, items: list[Item], copied: Sequence[Node] = ()) -> Ke
 def subject(items: Sequence[Item], copied: Sequence[Node]) -> str:
     """What a kernel function is called: after the operation that it ends with, unlike any variable of another."""
     if copied:
-        return "copy_kernel"
+        return "copy"
     *_, (_, last) = statements(items)
-    return f"{last.node.op.name}_kernel"
+    return last.node.op.name
 
 
 class KernelBody(Body):
     """Writes the body of a kernel function."""
 
-    def __init__(self, module: Module, items: list[Item], copied: Sequence[Node]):
-        super().__init__(Module(module.plan, module.targets), items, copied)
+    def __init__(self, module: Module, items: list[Item], copied: Sequence[Node] = ()):
+        super().__init__(module.alike(), items, copied)
         self.program = module
         self.written = {
             self.key(s.buffer) for _, s in statements(items) if self.plan.buffers[s.buffer].place != "scalar"
@@ -82,7 +86,7 @@ class KernelBody(Body):
     def write(self) -> list[str]:
         self.given: dict[object, tuple[Node | Dim, str]] = {}
         self.sizes: dict[Symbol, str] = {}
-        self.module = Module(self.plan, self.program.targets)
+        self.module = self.program.alike()
         self.module.sizes = Sizes(self)
         return super().write()
 

@@ -112,10 +112,12 @@ class Update:
     """Operand 0 with the elements of operand 1 combined into it; operands from 2 on are integer indices.
 
     ``target(node, index)`` is the index in the result that element ``index`` of operand 1 goes to; ``step`` combines
-    ``{acc}`` (the present element) and ``{x}``. Done in place where operand 0 is not needed any more."""
+    ``{acc}`` (the present element) and ``{x}``. Done in place where operand 0 is not needed any more. ``start``: the
+    value, for a dtype, that elements combined into it change alone, if the order of the steps does not matter."""
 
     target: Callable[[Node, tuple[Dim, ...]], Index]
     step: str
+    start: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)

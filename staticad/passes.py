@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from staticad.autodiff import pull
 from staticad.ir import ArrayType, Graph, Node, toposort
 from staticad.ops import creation, sources
+from staticad.parallel import Mode
 from staticad.pipeline import Compiled, compile_nodes
 from staticad.residuals import choose_residuals, replace
 from staticad.runtime.call import Caller, Target
@@ -19,9 +20,10 @@ def build(
     outputs: Sequence[Node],
     updates: Mapping[Node, Node] | None = None,
     hints: Sequence[str | None] = (),
+    parallel: Mode = "auto",
 ) -> tuple[Compiled, Caller]:
     """Compiled code and its caller from Python: arrays for ``inputs`` (input nodes) to arrays of ``outputs``."""
-    compiled = compile_nodes(inputs, outputs, updates or {}, name, hints)
+    compiled = compile_nodes(inputs, outputs, updates or {}, name, hints, parallel)
     target = Target(
         name=name,
         native=compiled.native,
@@ -42,7 +44,14 @@ class Passes:
     ``more`` that they do not. ``reached`` counts the former.
     """
 
-    def __init__(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], more: Sequence[Node]):
+    def __init__(
+        self,
+        name: str,
+        inputs: Sequence[Node],
+        outputs: Sequence[Node],
+        more: Sequence[Node],
+        parallel: Mode = "auto",
+    ):
         seeds = [x for x in outputs if x.requires_grad]
         self.leaves = [x for x in toposort(seeds) if x.cell is not None and x.requires_grad]
         self.reached = len(self.leaves)
@@ -55,9 +64,9 @@ class Passes:
         values, grads = both[: len(outputs)], both[len(outputs) :]
         kept = choose_residuals(values, grads)
         stand_in = {x: _input(f"kept_{k}", x.type) for k, x in enumerate(kept)}
-        _, self.forward = build(f"{name}_forward", inputs, [*outputs, *kept])
+        _, self.forward = build(f"{name}_forward", inputs, [*outputs, *kept], parallel=parallel)
         arguments = [*inputs, *stand_in.values(), *given]
-        _, self.backward = build(f"{name}_backward", arguments, replace(grads, stand_in.get))
+        _, self.backward = build(f"{name}_backward", arguments, replace(grads, stand_in.get), parallel=parallel)
 
 
 def _input(name: str, t: ArrayType) -> Node:

@@ -13,8 +13,9 @@ from staticad.bodies import inline
 from staticad.body import Failure
 from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
-from staticad.loops import count_loops, dump
+from staticad.loops import Loop, count_loops, dump
 from staticad.ops import sources
+from staticad.parallel import Mode, Parallel, parallel_loops
 from staticad.plan import Plan, plan
 from staticad.progress import progress
 from staticad.schedule import schedule
@@ -33,6 +34,7 @@ class Compiled:
 
     graph: Graph
     plan: Plan
+    parallel: Mapping[Loop, Parallel]
     text: Text
     native: Native
     hidden: list[sources.Storage]
@@ -47,6 +49,7 @@ def compile_nodes(
     updates: Mapping[Node, Node],
     name: str,
     hints: Sequence[str | None] = (),
+    parallel: Mode = "auto",
 ) -> Compiled:
     """Native code that computes ``outputs`` from ``inputs`` and replaces each storage in ``updates`` by its new value.
 
@@ -71,6 +74,7 @@ def compile_nodes(
     buffers = [body.storage.root[x] for x in results]
     own, replaced = buffers[: len(outputs)], dict(zip(buffers[len(outputs) :], targets, strict=True))
     layout = plan(body, set(own), replaced)
+    spread = parallel_loops(layout, parallel)
     clock.lap("plan")
     signature = ", ".join(x.params["name"] for x in inputs)
     visible = [Argument(x, x.params["name"]) for x in inputs]
@@ -81,6 +85,8 @@ def compile_nodes(
         outputs=[Argument(x, hint) for x, hint in zip(own, [*hints, *[None] * len(own)], strict=False)],
         updates=replaced,
         checks=checks,
+        parallel=spread,
+        threads=parallel is not False,
     )
     text = emit(program)
     clock.lap("emit")
@@ -91,7 +97,9 @@ def compile_nodes(
     with progress(f"staticad: compiling {name}, {count_loops(body.body)} loops"):
         native = load(text.source, name)
     clock.lap("native")
-    return Compiled(graph, layout, text, native, storages(hidden), storages(targets), text.failures, clock.seconds)
+    return Compiled(
+        graph, layout, spread, text, native, storages(hidden), storages(targets), text.failures, clock.seconds
+    )
 
 
 def storages(nodes: Sequence[Node]) -> list[sources.Storage]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from staticad.effort import item_flops
 from staticad.ir import Node
-from staticad.loops import Compute, Item, Loop, Step, Tile, Whole, count_loops, dump, statements
-from staticad.lowering import Map, Reduce, Update, View
+from staticad.loops import Item, Loop, Tile, Whole, count_loops, dump
+from staticad.parallel import shared
 from staticad.plan import Plan, Use, item_uses, liveness_bound
 from staticad.shapes import Dim, add, known_ge, mul, product, symbols
-from staticad.store import Storage
-from staticad.tiles import extents
 
 if TYPE_CHECKING:
     from staticad.pipeline import Compiled
@@ -22,7 +21,8 @@ class Kernel:
     """One top-level loop nest or library call: ``text`` shows its loops.
 
     ``flops`` counts an exp as 20, a division as 4; ``reads`` and ``writes`` are bytes of the arrays it takes from and
-    leaves in memory, each once; sizes are integers, or expressions in symbolic dimensions.
+    leaves in memory, each once; sizes are integers, or expressions in symbolic dimensions. ``parallel``: it runs on
+    several threads where there is enough work (products too, which are no loops, decide that by themselves).
     """
 
     text: str
@@ -30,15 +30,18 @@ class Kernel:
     flops: Dim
     reads: Dim
     writes: Dim
+    parallel: bool = False
 
     def __str__(self) -> str:
-        return f"{self.text}\n# {self.flops} flops, {self.reads} bytes read, {self.writes} bytes written"
+        threads = ", on several threads" if self.parallel else ""
+        return f"{self.text}\n# {self.flops} flops, {self.reads} bytes read, {self.writes} bytes written{threads}"
 
 
 @dataclass(frozen=True)
 class Stats:
     """Costs of a compiled function; sizes are integers, or expressions in symbolic dimensions.
 
+    ``parallel`` counts the kernels that run on several threads where there is enough work.
     ``temporaries`` are arrays in the workspace; ``workspace_bytes`` is what they share, ``liveness_bytes`` the most
     that live at one time; ``compile_seconds`` by stage; ``cache_hit``: native code came from disk;
     ``functions``: kernel functions, of which ``functions_compiled`` were known neither to the process nor on disk;
@@ -46,6 +49,7 @@ class Stats:
     """
 
     kernels: int
+    parallel: int
     loops: int
     temporaries: int
     flops: Dim
@@ -60,16 +64,18 @@ class Stats:
     peak_bytes: int
 
 
-def kernels(plan: Plan) -> list[Kernel]:
+def kernels(compiled: Compiled) -> list[Kernel]:
     """A `Kernel` for every top-level item that does any work."""
+    plan = compiled.plan
     storage = plan.schedule.storage
     found: list[Kernel] = []
+    spread: set[Item] = {*compiled.parallel, *(x for x in plan.schedule.body if shared(x))}
     for position, item in enumerate(plan.schedule.body):
         if not isinstance(item, (Loop, Tile, Whole)):
             continue
         reads, writes = traffic(plan, item, position)
         text = dump([item], lambda node: node.name or node.op.name)
-        found.append(Kernel(text, count_loops([item]), item_flops(storage, item), reads, writes))
+        found.append(Kernel(text, count_loops([item]), item_flops(storage, item), reads, writes, item in spread))
     return found
 
 
@@ -109,42 +115,8 @@ def node_bytes(node: Node) -> Dim:
     return mul(product(node.shape), node.dtype.itemsize)
 
 
-def item_flops(storage: Storage, item: Item) -> Dim:
-    total: Dim = 0
-    for path, statement in statements([item]):
-        each: Dim = 0
-        node = statement.node
-        lower = node.op.lower
-        if isinstance(statement, Compute):
-            each = formula_cost(storage, node)
-        elif isinstance(statement, Step):
-            operands = node.args[1:2] if isinstance(lower, Update) else node.args
-            each = sum(element_cost(storage, x) for x in operands) + (lower.cost if isinstance(lower, Reduce) else 1)
-        elif isinstance(statement, Tile):
-            each = mul(2, product(extents(node).values()))  # of all the parts together
-        for loop in path:
-            if not (loop.block or isinstance(statement, Tile)):
-                each = mul(each, loop.extent)
-        total = add(total, each)
-    return total
-
-
-def formula_cost(storage: Storage, node: Node) -> int:
-    lower = node.op.lower
-    own = lower.cost if isinstance(lower, Map) else 0
-    operands = node.args[:1] if isinstance(lower, View) else node.args
-    return own + sum(element_cost(storage, x) for x in dict.fromkeys(operands))
-
-
-def element_cost(storage: Storage, node: Node) -> int:
-    """Flops of reading an element: none where it is stored, else those of computing it."""
-    if storage.has_memory(node) or not isinstance(node.op.lower, (Map, View)):
-        return 0
-    return formula_cost(storage, node)
-
-
 def stats(compiled: Compiled) -> Stats:
-    found = kernels(compiled.plan)
+    found = kernels(compiled)
     buffers = compiled.plan.buffers.values()
     flops: Dim = 0
     reads: Dim = 0
@@ -153,6 +125,7 @@ def stats(compiled: Compiled) -> Stats:
         flops, reads, writes = add(flops, k.flops), add(reads, k.reads), add(writes, k.writes)
     return Stats(
         kernels=len(found),
+        parallel=sum(k.parallel for k in found),
         loops=sum(k.loops for k in found),
         temporaries=sum(b.place == "work" for b in buffers),
         flops=flops,

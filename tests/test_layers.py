@@ -32,11 +32,12 @@ LAYERS = """
     loops expressions
     store
     tiles interchange
-    schedule residuals
+    effort schedule residuals
     plan
-    products
+    parallel products
     body
     kernels
+    outline
     emit report
     runtime
     pipeline
@@ -56,8 +57,8 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # What a part may not see, whatever stands above it.
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special"}
-LOWERED  = {"loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "plan", "products",
-            "body", "kernels", "emit", "report"}
+LOWERED  = {"loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "effort", "plan",
+            "parallel", "products", "body", "kernels", "outline", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

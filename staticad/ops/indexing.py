@@ -12,7 +12,7 @@ from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import At, Index, Read, Uninitialised, Update, View
 from staticad.ops.creation import astype, fill, iota
 from staticad.ops.logic import equal, less, select
-from staticad.ops.reductions import kept_axes
+from staticad.ops.reductions import kept_axes, number
 from staticad.ops.rules import linear, no_jvp, no_vjp, require_kind, types_text, zeros_like
 from staticad.ops.views import Array, Ints, broadcast, check_region, region, sample, slice_, slices
 from staticad.shapes import Dim, Shape, shape_text
@@ -242,7 +242,7 @@ def _scatter_add_transpose(node: Node, g: Node) -> Sequence[Node | None]:
 scatter_add = linear(
     "scatter_add",
     _scatter_numpy(np.add.at),
-    Update(_scatter_target, "{acc} + {x}"),
+    Update(_scatter_target, "{acc} + {x}", number(0)),
     _scatter_infer("scatter_add", "fiu"),
     _scatter_add_transpose,
     operands=2,
@@ -465,7 +465,7 @@ def _put_add_examples() -> Iterable[Example]:
 put_add_along_axis = linear(
     "put_add_along_axis",
     _put_add_numpy,
-    Update(_put_add_target, "{acc} + {x}"),
+    Update(_put_add_target, "{acc} + {x}", number(0)),
     _put_add_type,
     _put_add_transpose,
     operands=2,

@@ -133,6 +133,9 @@ class Kernel(Direct):
     ``fresh`` tells, once it is ready, whether it was compiled for it, and not found in this process or on disk.
     """
 
+    pipeline: type[Translated] = Translated
+    shared = True
+
     def __init__(self, function: FunctionType, signature: str) -> None:
         code = function.__code__
         content = (signature, code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_argcount)
@@ -150,7 +153,7 @@ class Kernel(Direct):
             if self.symbol not in kept:
                 folder = cache.directory()
                 file = NativeFile(folder / f"{self.symbol}.native", self.key) if folder else None
-                result = compile_function(self.function, self.types, Translated, self.symbol, file)
+                result = compile_function(self.function, self.types, self.pipeline, self.symbol, file)
                 self.fresh = not (file and file.hit)
                 llvm.add_symbol(self.symbol, result.library.get_pointer_to_function(self.symbol))
                 kept[self.symbol] = result
@@ -172,9 +175,13 @@ class Kernel(Direct):
         shape = ir.FunctionType(INTP, [value.type for value in values])
         code = builder.call(cgutils.get_or_insert_function(builder.module, shape, self.symbol), values)
         if self.raises:
-            with cgutils.if_unlikely(builder, builder.icmp_signed("<", code, ir.Constant(INTP, 0))):
-                walk.context.call_conv.return_value(builder, code)
+            self.propagate(walk, code)
         return Value(types.int64, code)
+
+    def propagate(self, walk: Walk, code: ir.Value) -> None:
+        """Return what went wrong without a status code of its own."""
+        with cgutils.if_unlikely(walk.builder, walk.builder.icmp_signed("<", code, ir.Constant(INTP, 0))):
+            walk.context.call_conv.return_value(walk.builder, code)
 
 
 def kernel(signature: str) -> Callable[[FunctionType], Any]:
@@ -194,8 +201,8 @@ def kernel(signature: str) -> Callable[[FunctionType], Any]:
 
 
 def kernels(scope: dict[str, Any]) -> list[Kernel]:
-    """The kernel functions of a generated module, in order."""
-    return [x for x in scope.values() if isinstance(x, Kernel)]
+    """The kernel functions of a generated module that are compiled apart from it, in order."""
+    return [x for x in scope.values() if isinstance(x, Kernel) and x.shared]
 
 
 class Entry:
@@ -238,7 +245,7 @@ def entry(signature: str) -> Callable[[FunctionType], Any]:
 def assembly(main: Entry) -> list[str]:
     """The assembly text of an entry and of the kernel functions of its module, compiled anew."""
     functions = [(main.py_func, (types.CPointer(types.intp),), TranslatedEntry)]
-    functions += [(k.function, k.types, Translated) for k in kernels(main.py_func.__globals__)]
+    functions += [(k.function, k.types, k.pipeline) for k in kernels(main.py_func.__globals__)]
     names = (f"{function.__name__}_{next(numbers)}" for function, _, _ in functions)
     results = [compile_function(*each, name, None) for each, name in zip(functions, names, strict=True)]
     return [result.library.get_asm_str() for result in results]

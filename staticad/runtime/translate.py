@@ -381,12 +381,11 @@ REFUSED = -1  # the status code of what went wrong without one of its own
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """What translation needs besides the text: Numba's contexts, the module that is written, the function's types."""
+    """What translation needs besides the text: Numba's contexts, and the module that is written."""
 
     context: Any
     typing: Any
     module: ir.Module
-    descriptor: FunctionDescriptor
     function: FunctionType
 
 
@@ -399,16 +398,18 @@ class Translation(LoweringPass):
     def __init__(self) -> None:
         LoweringPass.__init__(self)
 
-    def write(self, place: Place) -> None:
-        convention, kinds = place.context.call_conv, place.descriptor.argtypes
-        function = place.context.declare_function(place.module, place.descriptor)
+    def write(self, place: Place, descriptor: FunctionDescriptor) -> None:
+        convention, kinds = place.context.call_conv, descriptor.argtypes
+        function = place.context.declare_function(place.module, descriptor)
         given = convention.decode_arguments(None, kinds, function)
-        write_body(place, function, [Value(kind, value) for kind, value in zip(kinds, given, strict=True)])
-        # Called as C has it, which is less to write and to compile for who calls; an exception is the code -1.
-        plain = ir.Function(place.module, ir.FunctionType(INTP, [arg.type for arg in given]), place.function.__name__)
-        builder = ir.IRBuilder(plain.append_basic_block("entry"))
-        status, code = convention.call_function(builder, function, types.int64, kinds, plain.args)
-        builder.ret(builder.select(status.is_error, ir.Constant(INTP, REFUSED), code))
+        write_body(place, function, typed(kinds, given))
+        # Called as C has it, which is less to write and to compile for who calls.
+        self.write_plain(place, function, kinds, [arg.type for arg in given])
+
+    def write_plain(self, place: Place, function: ir.Function, kinds: Sequence[Any], wanted: Sequence[ir.Type]) -> None:
+        """The function that is called from outside, and calls ``function``."""
+        plain = ir.Function(place.module, ir.FunctionType(INTP, wanted), place.function.__name__)
+        pass_on(place, ir.IRBuilder(plain.append_basic_block("entry")), function, kinds, plain.args)
 
     def run_pass(self, state: Any) -> bool:
         from numba.core.compiler import _LowerResult
@@ -424,11 +425,11 @@ class Translation(LoweringPass):
             noalias=True, abi_tags=[flags.get_mangle_string()], uid=state.func_id.unique_id,
         )  # fmt: skip
         environment = Environment.from_fndesc(descriptor)
-        inside = context.subtarget(environment=environment, fndesc=descriptor)
+        inner = context.subtarget(environment=environment, fndesc=descriptor)
         with context.push_code_library(library):
             module = library.create_ir_module(descriptor.unique_name)
             context.declare_env_global(module, context.get_env_name(descriptor))
-            self.write(Place(inside, state.typingctx, module, descriptor, function))
+            self.write(Place(inner, state.typingctx, module, function), descriptor)
             context.post_lowering(module, library)
             library.add_ir_module(module)
         compiled = context.get_executable(library, descriptor, environment)
@@ -436,6 +437,28 @@ class Translation(LoweringPass):
         state.metadata["llvm_pass_timings"] = library.recorded_timings
         state["cr"] = _LowerResult(descriptor, None, cfunc=compiled, env=environment)
         return True
+
+
+def pass_on(
+    place: Place, builder: ir.IRBuilder, function: ir.Function, kinds: Sequence[Any], values: Sequence[ir.Value]
+) -> None:
+    """Return what ``function`` returns for ``values``; for an exception, the code -1."""
+    status, code = place.context.call_conv.call_function(builder, function, types.int64, kinds, values)
+    builder.ret(builder.select(status.is_error, ir.Constant(INTP, REFUSED), code))
+
+
+def typed(kinds: Sequence[Any], values: Sequence[ir.Value]) -> list[Value]:
+    return [Value(kind, value) for kind, value in zip(kinds, values, strict=True)]
+
+
+def inside(place: Place, name: str, kinds: Sequence[Any]) -> ir.Function:
+    """A function that only this module knows, still to be written, of arguments that do not overlap."""
+    convention = place.context.call_conv
+    inner = ir.Function(place.module, convention.get_function_type(types.int64, kinds), name)
+    convention.decorate_function(inner, [f"x{k}" for k in range(len(kinds))], kinds, noalias=True)
+    inner.linkage = "internal"
+    inner.attributes.add("noinline")
+    return inner
 
 
 def write_body(place: Place, function: ir.Function, values: Sequence[Value | View]) -> None:
@@ -466,8 +489,8 @@ class EntryTranslation(Translation):
 
     _name = "staticad_entry_translation"
 
-    def write(self, place: Place) -> None:
-        context, descriptor = place.context, place.descriptor
+    def write(self, place: Place, descriptor: FunctionDescriptor) -> None:
+        context = place.context
         kinds = place.function.arrays
         function = context.declare_function(place.module, descriptor)
         (words,) = context.call_conv.decode_arguments(None, descriptor.argtypes, function)
@@ -483,10 +506,7 @@ class EntryTranslation(Translation):
         loaded = load_words(context, builder, words, kinds)
         flat = [t for kind in kinds for t in (types.CPointer(kind.dtype), *[types.intp] * kind.ndim)]
         convention = context.call_conv
-        inner = ir.Function(place.module, convention.get_function_type(types.int64, flat), f"{function.name}.body")
-        convention.decorate_function(inner, [f"x{k}" for k in range(len(flat))], flat, noalias=True)
-        inner.linkage = "internal"
-        inner.attributes.add("noinline")
+        inner = inside(place, f"{function.name}.body", flat)
         status, code = convention.call_function(builder, inner, types.int64, flat, loaded)
         with cgutils.if_unlikely(builder, status.is_error):
             convention.return_status_propagate(builder, status)

@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from staticad.runtime.kernels.chunks import (
+    chunks,
+    natural,
+    places,
+    release,
+    spare,
+    threads,
+)
+from staticad.runtime.kernels.folds import begin_rows as begin
+from staticad.runtime.kernels.folds import (
+    fold_radd,
+    fold_rmax,
+    fold_rmin,
+    fold_rmul,
+    total_radd,
+    total_rmax,
+    total_rmin,
+    total_rmul,
+)
 from staticad.runtime.kernels.math import *  # noqa: F403
 from staticad.runtime.kernels.memory import (
     array_b1,
@@ -38,9 +57,9 @@ from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
 from staticad.runtime.kernels.steps import steps
 
 __all__ = [
-    "array_b1", "array_f4", "array_f8", "array_i1", "array_i2", "array_i4",
-    "array_i8", "array_u1", "array_u2", "array_u4", "array_u8", "at",
-    "clash", "clear", "contract", "copy", "flat", "index", "radd", "rmax", "rmin", "rmul",
-    "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4", "slot_i8",
-    "slot_u1", "slot_u2", "slot_u4", "slot_u8", "steps",
+    "array_b1", "array_f4", "array_f8", "array_i1", "array_i2", "array_i4", "array_i8", "array_u1", "array_u2",
+    "array_u4", "array_u8", "at", "begin", "chunks", "clash", "clear", "contract", "copy", "flat", "fold_radd",
+    "fold_rmax", "fold_rmin", "fold_rmul", "index", "natural", "places", "radd", "release", "rmax", "rmin",
+    "rmul", "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4", "slot_i8", "slot_u1", "slot_u2",
+    "slot_u4", "slot_u8", "spare", "steps", "threads", "total_radd", "total_rmax", "total_rmin", "total_rmul",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
+from numba.core import cgutils
 from numba.core.registry import cpu_target
 
 from staticad.runtime import cache
@@ -71,12 +72,23 @@ class Shared:
         self.write, self.passes = write, passes
 
     def call(self, context: Any, builder: ir.IRBuilder, element: Any, args: list[ir.Value]) -> None:
-        symbol = ready(self.write, self.passes, element)
-        # Numba runs this again when it loads the stored code of the program that calls.
-        context.active_code_library._reload_init.add(partial(ready, self.write, self.passes, element))
-        if symbol not in builder.module.globals:
-            ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [arg.type for arg in args]), symbol)
-        builder.call(builder.module.globals[symbol], args)
+        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+        builder.call(external(context, builder, self.write, kind, element, self.passes), args)
+
+
+def external(
+    context: Any,
+    builder: ir.IRBuilder,
+    write: Callable[[ir.Module, str, Any], None],
+    kind: ir.FunctionType,
+    element: Any = "any",
+    passes: tuple[str, ...] = (),
+) -> ir.Function:
+    """The function that ``write`` writes, declared in a module of Numba's."""
+    symbol = ready(write, passes, element)
+    # Numba runs this again when it loads the stored code of the program that calls.
+    context.active_code_library._reload_init.add(partial(ready, write, passes, element))
+    return cgutils.get_or_insert_function(builder.module, kind, symbol)
 
 
 def ready(write: Callable[[ir.Module, str, Any], None], passes: tuple[str, ...], element: Any) -> str:

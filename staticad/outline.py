@@ -1,0 +1,191 @@
+"""The text of a loop that runs on several threads: a kernel function for some of its steps, and the call for all.
+
+Knows what `parallel` found out about the loop, not Numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from staticad.body import Body, Module, Scope, typed
+from staticad.expressions import CODE, is_literal
+from staticad.ir import Node
+from staticad.kernels import Kernel, KernelBody, described
+from staticad.loops import Item, Loop
+from staticad.parallel import Parallel, count, merging, spare_units
+from staticad.plan import aligned
+from staticad.shapes import Dim, add
+
+Piece = TypeVar("Piece", Node, "Node | Dim")
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """A kernel function for a part of a loop.
+
+    After the first step, the one after the last and ``kernel.arrays`` it takes a place for each of ``sums``, which are
+    `reduces` of the loop, and ``scalars``, buffers that are local variables of the caller; then ``kernel.sizes``.
+    """
+
+    kernel: Kernel
+    sums: tuple[Node, ...]
+    scalars: tuple[Node, ...]
+
+
+class Missing(dict[Node, str]):
+    """Local variables of the caller: those that are asked for become arguments."""
+
+    def __init__(self, claim: Callable[[Node], str]):
+        self.claim = claim
+        self.asked: list[Node] = []
+
+    def __missing__(self, node: Node) -> str:
+        self.asked.append(node)
+        self[node] = self.claim(node)
+        return self[node]
+
+
+class PartBody(KernelBody):
+    """Writes the body of the function for a part of a loop."""
+
+    def __init__(self, module: Module, parallel: Parallel):
+        super().__init__(module, [parallel.loop])
+        self.whole_loop = parallel.loop
+
+    def write(self) -> list[str]:
+        self.parts: dict[Node, str] = {}
+        return super().write()
+
+    def known_scalars(self) -> dict[Node, str]:
+        self.outer = Missing(lambda node: self.names.claim(self.hint(node)))
+        return self.outer
+
+    def head(self, loop: Loop) -> list[str]:
+        if loop is not self.whole_loop:
+            return super().head(loop)
+        self.run = start, stop = self.names.claim("start"), self.names.claim("stop")
+        self.root.lines.append(f"{start} = m.natural({start})")
+        var = self.variables[loop.var]
+        if not loop.block:
+            return [f"for {var} in range({start}, {stop}):"]
+        step = self.names.claim("step")
+        return [f"for {step} in range({start}, {stop}):", f"    {var} = {step} * {loop.block}"]
+
+    def finish(self, loop: Loop, scope: Scope) -> None:
+        if loop is not self.whole_loop:
+            super().finish(loop, scope)
+            return
+        for node in loop.reduces:
+            name = self.parts[node] = self.names.claim(f"{self.hint(node)}_part")
+            scope.lines += [
+                f"{name} = m.array_{CODE[node.dtype]}({name}, (1,))",
+                f"{name}[0] = {self.accumulators[node]}",
+            ]
+
+
+def outline(module: Module, parallel: Parallel) -> Outlined:
+    """The function for a part of a parallel loop."""
+    body = PartBody(module, parallel)
+    made = described(body, "loop")
+    sums, scalars, arrays = tuple(body.parts), tuple(body.outer.asked), len(made.arrays)
+    more = [*body.parts.values(), *(body.outer[x] for x in scalars)]
+    pointers = made.signature.split(", ")[:arrays]
+    types = [*pointers, *(f"{CODE[x.dtype]}[]" for x in sums), *(CODE[x.dtype] for x in scalars)]
+    names = (*body.run, *made.arguments[:arrays], *more, *made.arguments[arrays:])
+    signature = ", ".join([*types, *["i8"] * len(made.sizes)])
+    return Outlined(replace(made, arguments=names, signature=signature), sums, scalars)
+
+
+class Library(Protocol):
+    """The functions of a module, as the bodies that call them see it."""
+
+    def outlined(self, parallel: Parallel) -> tuple[str, Outlined, str]:
+        """The name of the function for a part of a loop, what it is, and what to return where ``status`` is not 0."""
+        ...
+
+
+class MainBody(Body):
+    """Writes a body in which loops of ``parallel`` are calls."""
+
+    def __init__(
+        self,
+        module: Module,
+        items: list[Item],
+        copied: Sequence[Node],
+        parallel: Mapping[Loop, Parallel],
+        library: Library,
+    ):
+        super().__init__(module, items, copied)
+        self.parallel = parallel
+        self.library = library
+        self.handed: set[Node] = set()  # the local variables that calls take
+
+    def items_into(self, items: Sequence[Item], scope: Scope) -> None:
+        for item in items:
+            parallel = self.parallel.get(item) if isinstance(item, Loop) else None
+            if parallel is None:
+                super().items_into([item], scope)
+            else:
+                self.spread(parallel, scope)
+
+    def keep(self, node: Node, buffer: Node, index: tuple[Dim, ...], text: str, scope: Scope) -> None:
+        if buffer in self.handed and not (text.isidentifier() or is_literal(text)):
+            text = self.assign(self.hint(node), text, scope)
+        super().keep(node, buffer, index, text, scope)
+
+    def spread(self, parallel: Parallel, scope: Scope) -> None:
+        """The call of a loop, with memory for what each of its runs has alone, and what is made of that afterwards."""
+        lines, size, loop = scope.lines, self.module.size, parallel.loop
+        name, outlined, failure = self.library.outlined(parallel)
+        kernel = outlined.kernel
+        self.handed.update(outlined.scalars)
+        n, chunks = size(count(loop)), self.names.claim("chunks")
+        more = size(spare_units(self.plan, parallel))
+        number = f"m.threads({n})" if parallel.always else f"m.chunks({n}, {size(parallel.work)}, {more})"
+        lines.append(f"{chunks} = {number}")
+        arrays = [self.array(x) if isinstance(x, Node) else f"m.at(work, {size(x)})" for x in kernel.arrays]
+        partial = {x: self.array(x) for x in parallel.partial}
+        room = {x: aligned(self.plan.buffers[x].bytes) for x in partial}
+        spare, offsets = self.memory("spare", f"m.spare({chunks} - 1, ", {**room, **parallel.private}, lines)
+        sums, places = self.memory("sums", f"m.places({chunks}, ", dict.fromkeys(outlined.sums, 8), lines)
+        for x, node in parallel.partial.items():
+            start = typed(self.merging(node)[0], node.dtype)
+            lines.append(f"m.begin({spare}, {size(offsets[x])}, {partial[x]}, {start})")
+        given = [
+            f"({array}, {spare}, {size(offsets[x])})" if x in offsets else array
+            for x, array in zip(kernel.arrays, arrays, strict=True)
+        ]
+        given += [*(f"({sums}, {size(at)})" for at in places.values()), *(self.scalars[x] for x in outlined.scalars)]
+        call = f"{name}({', '.join([chunks, n, *given, *(self.module.sizes[s] for s in kernel.sizes)])})"
+        lines.append(f"status = {call}" if failure else call)
+        for x, at in places.items():
+            start, way = self.merging(x)
+            text = f"m.total_{way}({sums}, {size(at)}, {typed(start, x.dtype)})"
+            self.accumulators[x] = self.assign(self.hint(x), text, scope)
+            self.targets[x] = parallel.targets[x]
+        for x, node in parallel.partial.items():
+            lines.append(f"m.fold_{self.merging(node)[1]}({spare}, {size(offsets[x])}, {partial[x]})")
+        if offsets:
+            lines.append(f"m.release({spare})")
+        if failure:
+            lines += ["if status:", f"    return {failure}"]
+        self.finish(loop, scope)
+
+    def memory(self, hint: str, made: str, room: Mapping[Piece, Dim], lines: list[str]) -> tuple[str, dict[Piece, Dim]]:
+        """Memory for each of some runs: its name, and where in it the bytes are that belong to something."""
+        offsets: dict[Piece, Dim] = {}
+        end: Dim = 0
+        for node, size in room.items():
+            offsets[node] = end
+            end = add(end, size)
+        name = self.names.claim(hint) if offsets else ""
+        if offsets:
+            lines.append(f"{name} = {made}{self.module.size(end)})")
+        return name, offsets
+
+    def merging(self, node: Node) -> tuple[str, str]:
+        way = merging(node)
+        assert way is not None
+        return way

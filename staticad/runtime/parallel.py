@@ -1,0 +1,172 @@
+"""Kernel functions for a part of a loop, and their calls for all of it, spread over threads; knows no program."""
+
+# Numba and llvmlite have no types.
+# pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.core.compiler_machinery import register_pass
+
+from staticad.runtime.functions import Kernel
+from staticad.runtime.kernels import spread
+from staticad.runtime.kernels.shared import FEW, external
+from staticad.runtime.kernels.spread import BYTE, WORD, word
+from staticad.runtime.kernels.values import Value, View
+from staticad.runtime.translate import Place, Translated, Translation, Walk, inside, pass_on, typed, write_body
+
+
+def parallel(signature: str, shared: bool = False) -> Callable[[FunctionType], Any]:
+    """Mark a kernel function ``(start, stop, ...)`` that does the steps of a loop from ``start`` up to ``stop``.
+
+    It is called as ``(chunks, n, ...)`` for all ``n`` steps, which it does in ``chunks`` runs of consecutive ones, and
+    returns the first status that is not 0. Where a pointer is wanted it is given an array; or ``(spare, offset)``,
+    memory for each run; or ``(array, spare, offset)``, an array for the first run and memory for each of the others.
+    ``shared``: it is compiled once for all programs, which takes longer than as a part of one.
+    """
+
+    def decorate(function: FunctionType) -> Any:
+        return in_turn(function) if config.DISABLE_JIT else Spread(function, f"i8, i8, {signature}", shared)
+
+    return decorate
+
+
+def in_turn(function: Callable[..., int]) -> Callable[..., int]:
+    """What a call does, in plain Python: run after run."""
+
+    def pick(given: Any, chunk: int) -> Any:
+        if not isinstance(given, tuple):
+            return given
+        *own, memory, offset = given
+        return own[0] if own and chunk == 0 else memory[chunk - len(own)][offset:]
+
+    def call(chunks: int, n: int, *given: Any) -> int:
+        ends = [n * chunk // chunks for chunk in range(chunks + 1)]
+        found = [function(ends[chunk], ends[chunk + 1], *(pick(x, chunk) for x in given)) for chunk in range(chunks)]
+        return next((status for status in found if status), 0)
+
+    return call
+
+
+def write_chunk(place: Place, plain: ir.Function, function: ir.Function, kinds: Sequence[Any]) -> None:
+    """Fill ``plain``, called as ``(words, chunk, chunks)``, with a call of ``function`` for the steps of a chunk.
+
+    The words: the steps of all of the loop; for each pointer the address for the first chunk, and for the others an
+    address and how far each is from the one before; each scalar."""
+    builder = ir.IRBuilder(plain.append_basic_block("entry"))
+    data, chunk, chunks = plain.args
+    table = builder.bitcast(data, WORD.as_pointer())
+    taken = itertools.count()
+
+    def take() -> ir.Value:
+        return builder.load(builder.gep(table, [word(next(taken))]))
+
+    n = take()
+    values: list[ir.Value] = [builder.udiv(builder.mul(n, k), chunks) for k in (chunk, builder.add(chunk, word(1)))]
+    for kind in kinds[2:]:
+        value = take()
+        if isinstance(kind, types.CPointer):
+            base, step = take(), take()
+            other = builder.add(base, builder.mul(chunk, step))
+            value = builder.select(builder.icmp_signed("==", chunk, word(0)), value, other)
+        values.append(from_word(builder, value, place.context.get_value_type(kind)))
+    pass_on(place, builder, function, kinds, values)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class PartTranslation(Translation):
+    """Of the function for a part of a loop; see `write_chunk`."""
+
+    _name = "staticad_part_translation"
+
+    def write_plain(self, place: Place, function: ir.Function, kinds: Sequence[Any], wanted: Sequence[ir.Type]) -> None:
+        write_chunk(place, ir.Function(place.module, spread.CHUNK, place.function.__name__), function, kinds)
+
+
+class TranslatedPart(Translated):
+    """For `PartTranslation`."""
+
+    translation = PartTranslation
+
+
+class Spread(Kernel):
+    """A kernel function for a part of a loop: its calls do all of it."""
+
+    pipeline = TranslatedPart
+
+    def __init__(self, function: FunctionType, signature: str, shared: bool) -> None:
+        super().__init__(function, signature)
+        self.shared = shared
+
+    def write(self, walk: Walk, chunks: Value, n: Value, *given: Any) -> Value:
+        """By way of `spread.run`."""
+        builder = walk.builder
+        words = [walk.cast(n, types.int64)]
+        for x, kind in zip(given, self.types[2:], strict=True):
+            if not isinstance(kind, types.CPointer):
+                words.append(as_word(builder, walk.cast(x, kind)))
+                continue
+            if not isinstance(x, list):
+                address = builder.ptrtoint(pointer(x), WORD)
+                words += [address, address, word(0)]
+                continue
+            *own, memory, offset = x
+            step = memory.shape[1]
+            base = builder.add(builder.ptrtoint(memory.data, WORD), walk.cast(offset, types.int64))
+            if own:
+                words += [builder.ptrtoint(pointer(own[0]), WORD), builder.sub(base, step), step]
+            else:
+                words += [base, base, step]
+        data = cgutils.alloca_once(builder, WORD, len(words))
+        for k, value in enumerate(words):
+            builder.store(value, builder.gep(data, [word(k)]))
+        run = external(walk.context, builder, spread.write_run, spread.RUN, passes=FEW)
+        code = builder.call(run, [self.part(walk), builder.bitcast(data, BYTE), walk.cast(chunks, types.int64)])
+        if self.raises:
+            self.propagate(walk, code)
+        return Value(types.int64, code)
+
+    def part(self, walk: Walk) -> ir.Function:
+        """The function for a chunk: another module's, or written into this one."""
+        module = walk.builder.module
+        if self.shared or self.symbol in module.globals:
+            return cgutils.get_or_insert_function(module, spread.CHUNK, self.symbol)
+        place = Place(walk.context, walk.typing, module, self.function)
+        function = inside(place, f"{self.symbol}.body", self.types)
+        given = walk.context.call_conv.decode_arguments(None, self.types, function)
+        write_body(place, function, typed(self.types, given))
+        plain = ir.Function(module, spread.CHUNK, self.symbol)
+        plain.linkage = "internal"
+        write_chunk(place, plain, function, self.types)
+        return plain
+
+
+def pointer(x: Value | View) -> ir.Value:
+    """Of an array or a place."""
+    return x.data if isinstance(x, View) else x.llvm
+
+
+def as_word(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """A pointer or a number of at most 64 bits as an integer."""
+    if isinstance(value.type, ir.PointerType):
+        return builder.ptrtoint(value, WORD)
+    if isinstance(value.type, (ir.FloatType, ir.DoubleType)):
+        value = builder.bitcast(value, ir.IntType(32 if isinstance(value.type, ir.FloatType) else 64))
+    return value if value.type == WORD else builder.zext(value, WORD)
+
+
+def from_word(builder: ir.IRBuilder, value: ir.Value, kind: ir.Type) -> ir.Value:
+    """The other way round."""
+    if isinstance(kind, ir.PointerType):
+        return builder.inttoptr(value, kind)
+    width = {ir.FloatType: 32, ir.DoubleType: 64}.get(type(kind)) or kind.width
+    value = value if width == 64 else builder.trunc(value, ir.IntType(width))
+    return builder.bitcast(value, kind) if isinstance(kind, (ir.FloatType, ir.DoubleType)) else value
