@@ -106,7 +106,7 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
         elif isinstance(statement, Start):
             started.add(statement.buffer)
     if any(each.steps for path, _ in statements([loop]) for each in path):
-        return None
+        return None  # what carries a value from step to step
     parallel = Parallel(loop, units(plan.schedule.storage, loop), always, {}, {}, {})
     for node in loop.reduces:
         if merging(node) is None:
@@ -123,9 +123,11 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
                 return None
             continue
         if own:
-            if b.place == "work" and b.base is None:
+            if b.place != "work":
+                continue
+            if b.base is None:
                 parallel.private[buffer] = aligned(b.bytes)
-            elif b.place == "work":
+            else:
                 end = aligned(add(add(b.offset, mul(-1, b.base)), b.bytes))
                 parallel.private[b.base] = maximum(parallel.private.get(b.base, 0), end)
             continue

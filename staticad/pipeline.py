@@ -35,6 +35,7 @@ class Compiled:
     graph: Graph
     plan: Plan
     parallel: Mapping[Loop, Parallel]
+    threads: bool
     text: Text
     native: Native
     hidden: list[sources.Storage]
@@ -98,7 +99,16 @@ def compile_nodes(
         native = load(text.source, name)
     clock.lap("native")
     return Compiled(
-        graph, layout, spread, text, native, storages(hidden), storages(targets), text.failures, clock.seconds
+        graph,
+        layout,
+        spread,
+        parallel is not False,
+        text,
+        native,
+        storages(hidden),
+        storages(targets),
+        text.failures,
+        clock.seconds,
     )
 
 

@@ -69,7 +69,7 @@ def kernels(compiled: Compiled) -> list[Kernel]:
     plan = compiled.plan
     storage = plan.schedule.storage
     found: list[Kernel] = []
-    spread: set[Item] = {*compiled.parallel, *(x for x in plan.schedule.body if shared(x))}
+    spread: set[Item] = {*compiled.parallel, *(x for x in plan.schedule.body if compiled.threads and shared(x))}
     for position, item in enumerate(plan.schedule.body):
         if not isinstance(item, (Loop, Tile, Whole)):
             continue

@@ -72,6 +72,17 @@ def program(name: str, other: str, size: str, key: str) -> Function:
     return generate([x, y, at], outputs, name=other)
 
 
+def statements_of(source: str) -> list[str]:
+    """The lines of a source, those of a folded call as one."""
+    lines: list[str] = []
+    for line in source.splitlines():
+        if lines and lines[-1].count("(") > lines[-1].count(")") and not lines[-1].endswith("("):
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return lines
+
+
 def names_of(source: str) -> list[str]:
     return [t.string for t in tokenize.generate_tokens(StringIO(source).readline) if t.type == tokenize.NAME]
 
@@ -116,7 +127,9 @@ def well_formed(source: str) -> None:
     assert all(isinstance(node, statements) for node in ast.walk(tree) if isinstance(node, ast.stmt))
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     calls -= {f.name for f in functions}
-    assert all(re.fullmatch(r"m\.\w+|range|max|min|abs|entry|kernel|[bfiu][1248]", call) for call in calls), calls
+    assert all(re.fullmatch(r"m\.\w+|range|max|min|abs|entry|kernel|parallel|[bfiu][1248]", call) for call in calls), (
+        calls
+    )
 
 
 # names ----------------------------------------------------------------------------------------------------------------
@@ -230,7 +243,7 @@ def test_no_element_is_loaded_twice_in_one_statement(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_no_parentheses_but_needed_ones(name: str) -> None:
-    for line in build(name)[1].source.splitlines():
+    for line in statements_of(build(name)[1].source):
         if line.startswith("     ") or " = " in line:
             assert tidy(line) == line
 

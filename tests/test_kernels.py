@@ -47,7 +47,7 @@ def network(depth: int, width: int = 8, scale: float = 0.1, names: str = "w") ->
 
 
 def functions(f: Function) -> list[str]:
-    return re.findall(r"^@(?:kernel|parallel).*\n(?:def .*|def [^)]*)", f.source, re.MULTILINE)
+    return re.findall(r"^@(?:kernel|parallel\(.*shared=True).*\n(?:def .*|def [^)]*)", f.source, re.MULTILINE)
 
 
 def step(depth: int, compile: Any = ad.compile, **options: Any) -> Function:  # noqa: A002

@@ -70,7 +70,7 @@ def write_chunk(place: Place, plain: ir.Function, function: ir.Function, kinds: 
         return builder.load(builder.gep(table, [word(next(taken))]))
 
     n = take()
-    values: list[ir.Value] = [builder.udiv(builder.mul(n, k), chunks) for k in (chunk, builder.add(chunk, word(1)))]
+    values: list[Any] = [builder.udiv(builder.mul(n, k), chunks) for k in (chunk, builder.add(chunk, word(1)))]
     for kind in kinds[2:]:
         value = take()
         if isinstance(kind, types.CPointer):
@@ -154,7 +154,7 @@ def pointer(x: Value | View) -> ir.Value:
     return x.data if isinstance(x, View) else x.llvm
 
 
-def as_word(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+def as_word(builder: ir.IRBuilder, value: Any) -> Any:
     """A pointer or a number of at most 64 bits as an integer."""
     if isinstance(value.type, ir.PointerType):
         return builder.ptrtoint(value, WORD)
@@ -163,7 +163,7 @@ def as_word(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return value if value.type == WORD else builder.zext(value, WORD)
 
 
-def from_word(builder: ir.IRBuilder, value: ir.Value, kind: ir.Type) -> ir.Value:
+def from_word(builder: ir.IRBuilder, value: Any, kind: Any) -> Any:
     """The other way round."""
     if isinstance(kind, ir.PointerType):
         return builder.inttoptr(value, kind)

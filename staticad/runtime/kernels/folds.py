@@ -105,7 +105,7 @@ def stored(walk: Any, kind: Any, value: Value) -> ir.Value:
 
 
 def items(builder: ir.IRBuilder, array: View) -> ir.Value:
-    count: ir.Value = ir.Constant(INTP, 1)
+    count: Any = ir.Constant(INTP, 1)
     for size in array.shape:
         count = builder.mul(count, size)
     return count
