@@ -216,6 +216,32 @@ def test_after_a_fork_by_multiprocessing() -> None:
     assert text == "done\n"
 
 
+def test_after_a_fork_of_a_process_that_uses_numbas_threads_for_itself() -> None:
+    text = run(
+        """
+        import os
+        from numba import njit, prange
+
+        @njit(parallel=True)
+        def twice(x):
+            for i in prange(len(x)):
+                x[i] *= 2
+
+        twice(np.ones(1000))
+        x = ad.input("x", ("n",))
+        f = ad.compile([x], ad.sum(ad.exp(x)), parallel=True)
+        given = np.random.default_rng(0).normal(size=100_000)
+        child = os.fork()
+        if not child:
+            os._exit(0 if np.isclose(f(given), np.exp(given).sum()) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert np.isclose(f(given), np.exp(given).sum())
+        print("done")
+        """
+    )
+    assert text == "done\n"
+
+
 def test_the_number_of_threads_is_numbas() -> None:
     text = run(
         """

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -39,22 +40,29 @@ def start() -> None:
     with lock:
         if table[PARALLEL_FOR] or table[LIMIT] == 1:
             return
-        from numba.np.ufunc import parallel
-
         try:
-            with brief_spinning():
-                parallel._launch_threads()
-            name = layers.get(parallel.threading_layer())
-        except ValueError:  # there is no layer
-            name = None
-        if name is None:
-            table[LIMIT] = 1
-            return
-        layer = importlib.import_module(name)
-        table[GET_NUM_THREADS] = layer.get_num_threads
-        table[SET_NUM_THREADS] = layer.set_num_threads
-        table[IN_PARALLEL] = in_parallel(layer.__file__ or "")
-        table[PARALLEL_FOR] = layer.parallel_for  # the last: who sees it does not wait for the lock
+            launch()
+        finally:
+            if not table[PARALLEL_FOR]:
+                table[LIMIT] = 1
+
+
+def launch() -> None:
+    from numba.np.ufunc import parallel
+
+    try:
+        with brief_spinning():
+            parallel._launch_threads()
+        name = layers.get(parallel.threading_layer())
+    except ValueError:  # there is no layer
+        return
+    if name is None:
+        return
+    layer = importlib.import_module(name)
+    table[GET_NUM_THREADS] = layer.get_num_threads
+    table[SET_NUM_THREADS] = layer.set_num_threads
+    table[IN_PARALLEL] = in_parallel(layer.__file__ or "")
+    table[PARALLEL_FOR] = layer.parallel_for  # the last: who sees it does not wait for the lock
 
 
 @contextlib.contextmanager
@@ -83,8 +91,12 @@ def in_parallel(path: str) -> int:
 
 
 def alone() -> None:
-    """In the child of a fork, which has none of its parent's threads: cut loops as before, but run them here."""
-    if table[PARALLEL_FOR]:
+    """In the child of a fork, which has none of its parent's threads: cut loops as before, but run them here.
+
+    Threads that Numba launched for others count, too: its layer ends a child that asks for them."""
+    global lock
+    lock = threading.Lock()  # another thread of the parent may hold the old one
+    if getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False):
         table[BUSY] = 1
 
 
