@@ -83,7 +83,7 @@ class Inliner:
         inner = simplify(Graph(body.inputs, (*body.nexts, *values))).outputs
         count = len(body.carries)
         nexts, values = inner[:count], inner[count:]
-        carries = [body.carries.index(body.carries[x.params["carry"]]) for x in nodes if "carry" in x.params]
+        carries = [x.params["carry"] for x in nodes if "carry" in x.params]
         live = live_carries(body, nexts, values, carries)
         var = Symbol(f"t{self.count}", "var")
         self.count += 1

@@ -176,7 +176,7 @@ class Builder:
         for carry in steps.carries:
             storage.root[carry] = carry
         nodes = self.invariant(body, steps, nodes)
-        stored = extend(storage, nodes, wanted)
+        stored = extend(storage, nodes, wanted, dict(zip(steps.carries, steps.nexts, strict=True)))
         for carry, init in zip(steps.carries, steps.inits, strict=True):
             place(body, self.copied(carry, carry, init))
         loop = Loop(steps.var, steps.length, steps=steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -145,8 +145,13 @@ def choose_storage(graph: Graph) -> Storage:
     return storage
 
 
-def extend(storage: Storage, nodes: Sequence[Node], results: Sequence[Node]) -> list[Node]:
-    """Decide for further ``nodes``, operands first, of which ``results`` are stored; returns those that are."""
+def extend(
+    storage: Storage, nodes: Sequence[Node], results: Sequence[Node], nexts: Mapping[Node, Node] | None = None
+) -> list[Node]:
+    """Decide for further ``nodes``, operands first, of which ``results`` are stored; returns those that are.
+
+    ``nexts`` map carries of a loop to their next values.
+    """
     users: dict[Node, list[Node]] = {node: [] for node in nodes}
     for node in nodes:
         for x in dict.fromkeys(node.args):
@@ -171,17 +176,26 @@ def extend(storage: Storage, nodes: Sequence[Node], results: Sequence[Node]) -> 
         keep = node in kept or not isinstance(lower, (Map, View)) or size[node] > EXPRESSION_SIZE
         if keep or (isinstance(lower, Map) and node.args and _pays(node, cost[node], users, kept)):
             storage.stored[node] = None
-            storage.root[node] = _root(node, lower, users, outputs, storage)
+            storage.root[node] = _root(node, lower, users, outputs, storage, nexts or {})
             cost[node], size[node] = 0, 0
     return list(storage.stored)[before:]
 
 
-def _root(node: Node, lower: Lowering, users: dict[Node, list[Node]], outputs: set[Node], storage: Storage) -> Node:
-    """The buffer of a stored node: operand 0's where an update can be made in place, else its own."""
+def _root(
+    node: Node,
+    lower: Lowering,
+    users: dict[Node, list[Node]],
+    outputs: set[Node],
+    storage: Storage,
+    nexts: Mapping[Node, Node],
+) -> Node:
+    """The buffer of a stored node: operand 0's where an update can be made in place, else its own.
+
+    A carry is only updated in place to become its own next value."""
     if isinstance(lower, Update):
         base = node.args[0]
         free = base in storage.root and users.get(base) == [node] and base not in outputs
-        if free and base not in node.args[1:] and not isinstance(base.op.lower, Carried):
+        if free and base not in node.args[1:] and (not isinstance(base.op.lower, Carried) or nexts.get(base) is node):
             return storage.root[base]
     return node
 

@@ -60,12 +60,8 @@ def cuts(node: Node) -> list[Cut]:
         found = []
         row = next((c for c in free if extent[c] != 1), None)
         if loops is not None and row is not None:
-            other = [c for c in free if (c in left) != (row in left)]
-            beside = (
-                [c for c in free if c in left and c != row]
-                if row in left
-                else [c for c in free if c in right and c != row]
-            )
+            mine = left if row in left else right
+            other, beside = [c for c in free if c not in mine], [c for c in free if c in mine and c != row]
             again = mul(size, mul(count(other), count(summed)))
             few = count(summed)
             fits = known_ge(AGAIN, again) if isinstance(again, int) else isinstance(few, int) and few <= FEW_SUMMED

@@ -221,6 +221,24 @@ def test_carried_scalars_are_local_variables() -> None:
     assert f(np.ones(60)) == pytest.approx(2.0)
 
 
+def test_an_element_of_a_carried_array_is_updated_in_place() -> None:
+    """An update costs the element, not the array; where the old array is still read, it is right."""
+    x, at = ad.input("x", ("n",)), ad.input("at", ("n",), dtype="int64")
+    counts, _ = ad.scan(lambda c, xi: (c.at[xi[1]].add(xi[0]), None), ad.zeros(7), (x, at))
+    f = ad.compile([x, at], [counts, ad.grad(ad.sum(counts * counts), x)])
+    arrays = np.arange(1.0, 7.0), np.array([3, 0, 3, 6, 0, 3])
+    expected = np.bincount(arrays[1], arrays[0], 7)
+    found, slope = f(*arrays)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(slope, 2.0 * expected[arrays[1]])
+    forward = ad.compile([x, at], counts).source
+    assert "m.copy" not in forward
+    read, sums = ad.scan(lambda c, xi: (c.at[xi[1]].set(xi[0]), ad.sum(c)), ad.zeros(7), (x, at))
+    last, before = ad.compile([x, at], [read, sums])(*arrays)
+    np.testing.assert_array_equal(last, [5.0, 0, 0, 6.0, 0, 0, 4.0])
+    np.testing.assert_array_equal(before, [0.0, 1, 3, 5, 9, 12])
+
+
 def test_what_nobody_reads_is_not_computed() -> None:
     given = inputs()
     (h, _), _ = ad.scan(lambda s, x: ((s[0] * x, ad.exp(s[1])), ad.log(s[0])), (given[1], given[3]), given[0])
