@@ -52,7 +52,7 @@ from staticad.errors import (
 )
 from staticad.evaluate import evaluate
 from staticad.function import Function, compile
-from staticad.functions.control import scan
+from staticad.functions.control import cond, scan, switch
 from staticad.functions.elementwise import (
     abs,
     acos,
@@ -245,6 +245,7 @@ __all__ = [
     "clip",
     "compile",
     "concat",
+    "cond",
     "constant",
     "copysign",
     "cos",
@@ -368,6 +369,7 @@ __all__ = [
     "std",
     "subtract",
     "sum",
+    "switch",
     "swapaxes",
     "take",
     "take_along_axis",

@@ -1,12 +1,12 @@
-"""Loops made ready to be scheduled: bodies simplified, and in terms of what stands outside; knows no trees."""
+"""Loops and choices made ready to be scheduled: bodies simplified, in terms of what stands outside; knows no trees."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from staticad.ir import ArrayType, Body, Graph, Node, Op, clone, loop_key, toposort
-from staticad.lowering import Carried, Read, Source, Steps, View
+from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, toposort
+from staticad.lowering import Branch, Carried, Choices, Map, Read, Source, Steps, View
 from staticad.ops import sources
 from staticad.ops.rules import no_jvp, no_vjp
 from staticad.shapes import Dim, Symbol, add, mul, symbol
@@ -48,7 +48,9 @@ at_step = Op(
 
 
 def inline(graph: Graph) -> Graph:
-    """The graph whose loop results have `Steps` instead of a `Body`: only what is asked for, simplified."""
+    """The graph whose loop results have `Steps` instead of a `Body`, and choices `Choices` instead of `Branches`.
+
+    Only what is asked for, simplified."""
     return Graph(graph.inputs, tuple(Inliner().rewritten(graph.outputs, {})))
 
 
@@ -72,7 +74,8 @@ class Inliner:
             args = tuple(new[x] for x in node.args)
             if node.op.together is not None:
                 # All results of a loop have the same operands, so the first of them makes all.
-                new |= self.loop(groups[loop_key(node)], args)
+                together = groups[loop_key(node)]
+                new |= self.choice(together, args) if isinstance(node.op.lower, Branch) else self.loop(together, args)
             else:
                 new[node] = node if args == node.args else clone(node, args)
         return [new[x] for x in outputs]
@@ -80,7 +83,7 @@ class Inliner:
     def loop(self, nodes: Sequence[Node], operands: tuple[Node, ...]) -> dict[Node, Node]:
         body: Body = nodes[0].params["body"]
         values = [x.params["value"] for x in nodes if "value" in x.params]
-        inner = simplify(Graph(body.inputs, (*body.nexts, *values))).outputs
+        inner = known((*body.nexts, *values), body.consts, operands[len(operands) - len(body.consts) :])
         count = len(body.carries)
         nexts, values = inner[:count], inner[count:]
         carries = [x.params["carry"] for x in nodes if "carry" in x.params]
@@ -110,6 +113,35 @@ class Inliner:
             part = {"value": next(left)} if "value" in node.params else {"carry": live.index(node.params["carry"])}
             out[node] = Node(node.op, operands, {"body": steps, "length": body.length, **part}, node.type, node.name)
         return out
+
+
+    def choice(self, nodes: Sequence[Node], operands: tuple[Node, ...]) -> dict[Node, Node]:
+        body: Branches = nodes[0].params["body"]
+        choices = Choices(operands[0], len(body.values))
+        given = dict(zip(body.consts, operands[1:], strict=True))
+        values: dict[Node, list[tuple[int, Node]]] = {node: [] for node in nodes}
+        for k, results in enumerate(body.values):
+            asked = {x: results[x.params["result"]] for x in nodes if "result" in x.params}
+            asked |= {x: x.params["value"] for x in nodes if x.params.get("branch") == k}
+            inner = known(tuple(asked.values()), body.consts, operands[1:])
+            for node, found in zip(asked, self.rewritten(inner, given), strict=True):
+                values[node].append((k, found))
+        return {
+            node: Node(node.op, operands, {"body": choices, "values": tuple(found)}, node.type, node.name)
+            for node, found in values.items()
+        }
+
+
+def known(outputs: Sequence[Node], consts: Sequence[Node], operands: Sequence[Node]) -> tuple[Node, ...]:
+    """``outputs`` simplified, given those of the operands that are constants."""
+    new: dict[Node, Node] = {
+        x: y for x, y in zip(consts, operands, strict=True) if not y.args and isinstance(y.op.lower, Map)
+    }
+    for node in toposort(outputs) if new else ():
+        if node not in new:
+            args = tuple(new[x] for x in node.args)
+            new[node] = node if args == node.args else clone(node, args)
+    return simplify(Graph(tuple(consts), tuple(new.get(x, x) for x in outputs))).outputs
 
 
 def live_carries(body: Body, nexts: Sequence[Node], values: Sequence[Node], wanted: Sequence[int]) -> list[int]:

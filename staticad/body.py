@@ -15,6 +15,7 @@ from staticad.expressions import CODE, comment, fill, is_atom, is_literal, liter
 from staticad.ir import Check, Node
 from staticad.loops import (
     Carry,
+    Choice,
     Compute,
     Coordinates,
     Item,
@@ -22,6 +23,7 @@ from staticad.loops import (
     Start,
     Statement,
     Step,
+    Test,
     Tile,
     Whole,
     accesses,
@@ -140,6 +142,7 @@ class Body:
         self.extents: dict[Symbol, Dim] = {}
         self.blocks: dict[Symbol, Loop] = {}
         self.scalars = self.known_scalars()
+        self.joined: dict[Node, str] = {}  # results of choices that are local variables
         self.targets: dict[Node, Coordinates] = {}
         self.accumulators: dict[Node, str] = {}
         self.slots: dict[Node, str] = {}
@@ -173,6 +176,10 @@ class Body:
         for item in items:
             if isinstance(item, Loop):
                 self.loop(item, scope)
+            elif isinstance(item, Choice):
+                self.choice(item, scope)
+            elif isinstance(item, Test):
+                raise AssertionError("a test belongs to a loop or a choice")
             else:
                 self.statement(item, scope)
 
@@ -215,6 +222,35 @@ class Body:
                 target = self.targets[node]
                 scope.known[(node, target)] = self.accumulators[node]
                 self.keep(node, self.storage.root[node], target, self.accumulators[node], scope)
+
+    def choice(self, choice: Choice, scope: Scope) -> None:
+        """What is computed in a branch is known there alone, but for the results."""
+        for buffer, everywhere in choice.results.items():
+            if self.plan.buffers[buffer].place == "scalar":
+                name = self.scalars[buffer] = self.joined[buffer] = self.names.claim(self.hint(buffer))
+                if not everywhere:
+                    scope.lines.append(f"{name} = {literal(0, buffer.dtype)}")
+        selector = choice.test.node
+        text = self.element(selector, (), scope)
+        if not text.isidentifier():
+            text = self.assign("branch", text, scope)
+        two = selector.dtype.kind == "b"
+        lines: list[str] = []
+        for k, items in enumerate(choice.branches):
+            inside = Scope(scope, closed=True)
+            made = set(self.slots)
+            if scope is self.root:
+                self.outermost = inside
+            self.items_into(items, inside)
+            for buffer in [x for x in self.slots if x not in made and self.plan.buffers[x].base is not None]:
+                del self.slots[buffer]
+            condition = f"not {text}" if two else f"{text} == {k}"
+            lines.append("else:" if two and k else f"{'el' if k else ''}if {condition}:")
+            lines += ["    " + line for line in inside.lines or ["..."]]
+        if not two:
+            known = f"a choice among {len(choice.branches)} branches is given a number of none of them"
+            lines += ["else:", f"    return {self.module.status(Failure('index', known))}"]
+        scope.lines += lines
 
     def carry_on(self, carries: Sequence[Carry], scope: Scope) -> None:
         """Give all carries their next values, which may be what others were."""
@@ -272,7 +308,9 @@ class Body:
     def keep(self, node: Node, buffer: Node, index: Coordinates, text: str, scope: Scope) -> None:
         """Store an element, unless it lives in a local variable."""
         b = self.plan.buffers[buffer]
-        if b.place == "scalar":
+        if buffer in self.joined:
+            scope.lines.append(f"{self.joined[buffer]} = {text}")
+        elif b.place == "scalar":
             self.scalars[buffer] = text
         else:
             scope.lines.append(f"{self.place(buffer, index, scope)} = {text}")

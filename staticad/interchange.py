@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from staticad.ir import Node
-from staticad.loops import Compute, Item, Loop, Start, Step, is_var
+from staticad.loops import Choice, Compute, Item, Loop, Start, Step, is_var
 from staticad.lowering import Reduce
 from staticad.shapes import known_ge
 
@@ -20,13 +20,16 @@ FEWEST = 8
 
 def interchanged(body: Sequence[Item], kept: Collection[Node]) -> list[Item]:
     """The items with loops turned where that is right and pays; ``kept``: what must be in memory as a whole anyway."""
-    readers = Counter(node for item in body if isinstance(item, Loop) for node in item.reads)
+    readers = Counter(node for item in body if isinstance(item, (Loop, Choice)) for node in item.reads)
     out: list[Item] = []
     for item in body:
         if isinstance(item, Loop):
             stored = {node for node in item.writes if node in kept or readers[node] > (node in item.reads)}
             item.body = interchanged(item.body, stored)
             out += turned(item, stored)
+        elif isinstance(item, Choice):
+            item.branches = [interchanged(items, item.writes) for items in item.branches]
+            out.append(item)
         else:
             out.append(item)
     return out

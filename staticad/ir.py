@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
@@ -43,8 +44,8 @@ class Op:
     ``jvp(node, tangents)`` the tangent (or None) of the result, both as nodes. ``examples()`` gives cases for the
     tests. ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered.
 
-    An op with a `Body` computes one of several results of a loop: nodes with the same body and operands
-    are one loop, and are differentiated ``together``.
+    An op with a `Body` (or `Branches`) computes one of several results of a loop (a choice): nodes with the same body
+    and operands are one loop, and are differentiated ``together``.
     """
 
     name: str
@@ -101,6 +102,19 @@ class Body:
         return f"body@{id(self):x}"
 
 
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """Graphs from the inputs ``consts`` of which one is computed: ``values[k]`` are the results of number k.
+
+    Operands of a choice are the number (or, between two, a truth value) and the constants."""
+
+    consts: tuple[Node, ...]
+    values: tuple[tuple[Node, ...], ...]
+
+    def __str__(self) -> str:
+        return f"branches@{id(self):x}"
+
+
 @dataclass(frozen=True)
 class Check:
     """A relation between sizes that could not be decided when the graph was built; ``text`` says what broke it."""
@@ -138,7 +152,8 @@ class Node:
     operations stand behind the operators is told by the op table, through ``arithmetic``.
     """
 
-    __slots__ = ("args", "backward", "cell", "name", "op", "params", "requires_grad", "type")
+    __slots__ = ("args", "backward", "cell", "name", "op", "params", "requires_grad", "serial", "type")
+    made: ClassVar[Iterator[int]] = count()
     arithmetic: ClassVar[dict[str, Callable[[Node, Any], Node]]] = {}
 
     def __init__(
@@ -155,6 +170,8 @@ class Node:
         self.type = type
         self.name = name
         self.cell: Cell | None = None
+        #: Rises from node to node: tells what was made while a function was traced.
+        self.serial = next(Node.made)
         #: Whether a reverse pass made it, or something it is made of; pictures show these nodes apart.
         self.backward: bool = any(x.backward for x in args)
         self.requires_grad: bool = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeAlias
 
 from staticad.ir import Node
@@ -24,7 +25,7 @@ class Loop:
     all of it in the coordinates of what is inside. A loop ``within`` a block loop goes over the steps of one block.
 
     With ``steps``, its steps follow each other: ``after`` each, carries get their next values. ``inside`` are buffers
-    of values that last for a step.
+    of values that last for a step. With ``test``, which ends with a `Test`, they do so as long as that holds.
     """
 
     var: Symbol
@@ -37,6 +38,7 @@ class Loop:
     block: int = 0
     within: Loop | None = None
     steps: Steps | None = None
+    test: list[Item] = field(default_factory=list["Item"])
     after: list[Carry] = field(default_factory=list["Carry"])
     inside: set[Node] = field(default_factory=set[Node])
 
@@ -113,6 +115,28 @@ class Carry:
 
 
 @dataclass(eq=False)
+class Test:
+    """The value of scalar ``node`` decides what is done next."""
+
+    node: Node
+
+
+@dataclass(eq=False)
+class Choice:
+    """One of ``branches`` is executed: the number that ``test`` gives, or the first where it is false.
+
+    ``results`` are the buffers that are read afterwards, with whether all branches write them; ``writes``, ``reads``
+    and ``weight`` as of a `Loop`."""
+
+    test: Test
+    branches: list[list[Item]]
+    results: dict[Node, bool] = field(default_factory=dict[Node, bool])
+    writes: set[Node] = field(default_factory=set[Node])
+    reads: set[Node] = field(default_factory=set[Node])
+    weight: int = 0
+
+
+@dataclass(eq=False)
 class Whole:
     """A product or library call on whole buffers."""
 
@@ -142,8 +166,9 @@ def covered(letter: str) -> Symbol:
     return Symbol(f"all_{letter}", "var")
 
 
+#: What writes a buffer.
 Statement: TypeAlias = Compute | Start | Step | Whole | Tile | Carry
-Item: TypeAlias = Loop | Statement
+Item: TypeAlias = Loop | Choice | Test | Statement
 
 
 @dataclass(frozen=True)
@@ -203,18 +228,34 @@ def is_var(d: object, var: Symbol) -> bool:
     return isinstance(d, Expr) and d == symbol(var)
 
 
-def statements(items: Sequence[Item]) -> Iterator[tuple[tuple[Loop, ...], Statement]]:
-    """Every statement below ``items`` in order, with the loops around it."""
+def leaves(items: Sequence[Item]) -> Iterator[tuple[tuple[Loop, ...], Statement | Test]]:
+    """Every statement and test below ``items`` in order, with the loops around it."""
     for item in items:
         if isinstance(item, Loop):
-            for path, statement in statements([*item.body, *item.after]):
-                yield (item, *path), statement
+            for path, leaf in leaves(parts(item)):
+                yield (item, *path), leaf
+        elif isinstance(item, Choice):
+            yield from leaves(parts(item))
         else:
             yield (), item
 
 
+def statements(items: Sequence[Item]) -> Iterator[tuple[tuple[Loop, ...], Statement]]:
+    """The `leaves` that write something."""
+    for path, leaf in leaves(items):
+        if not isinstance(leaf, Test):
+            yield path, leaf
+
+
+def parts(item: Item) -> list[Item]:
+    """What is directly inside of an item, in order."""
+    if isinstance(item, Loop):
+        return [*item.test, *item.body, *item.after]
+    return [item.test, *chain.from_iterable(item.branches)] if isinstance(item, Choice) else []
+
+
 def count_loops(items: Sequence[Item]) -> int:
-    return sum(1 + count_loops(item.body) for item in items if isinstance(item, Loop))
+    return sum(isinstance(item, Loop) + count_loops(parts(item)) for item in items)
 
 
 def dump(items: Sequence[Item], name: Callable[[Node], str], indent: str = "") -> str:
@@ -234,6 +275,12 @@ def dump(items: Sequence[Item], name: Callable[[Node], str], indent: str = "") -
             lines.append(f"{indent}{name(item.node)}[{_join(item.target)}] {verb} {item.node.op.name}(...)")
         elif isinstance(item, Carry):
             lines.append(f"{indent}{name(item.buffer)} <- {name(item.node)}")
+        elif isinstance(item, Choice):
+            for k, inside in enumerate(item.branches):
+                lines.append(f"{indent}if {name(item.test.node)} is {k}:")
+                lines.append(dump(inside, name, indent + "    "))
+        elif isinstance(item, Test):
+            lines.append(f"{indent}while {name(item.node)}:")
         elif isinstance(item, Whole):
             lines.append(f"{indent}{name(item.node)} = {item.node.op.name}(...)")
         else:

@@ -140,6 +140,21 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A result of a choice among the branches of the parameter ``body``: number ``result`` of whichever is taken.
+
+    Or the node ``value`` of one ``branch``, where that is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """A `staticad.ir.Branches` in terms of nodes outside of it: ``count`` branches, chosen by ``selector``."""
+
+    selector: Node
+    count: int
+
+
+@dataclass(frozen=True)
 class Carried:
     """A carry of a loop as its steps see it: memory that holds the present value."""
 
@@ -154,4 +169,4 @@ class Call:
     params: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda params: ()
 
 
-Lowering: TypeAlias = Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Carried | Call
+Lowering: TypeAlias = Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Branch | Carried | Call

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from staticad.ir import Node
 from staticad.loops import (
     Carry,
+    Choice,
     Compute,
     Coordinates,
     Item,
@@ -20,10 +21,12 @@ from staticad.loops import (
     Start,
     Statement,
     Step,
+    Test,
     Tile,
     Whole,
     elements,
-    statements,
+    leaves,
+    parts,
 )
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
@@ -111,8 +114,8 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     ``outputs`` are the nodes whose buffers are arguments; ``updates`` maps a node to the source whose memory it
     replaces.
     """
-    parts = split(schedule.body)
-    part_of = [k for k, items in enumerate(parts) for _ in items]
+    functions = split(schedule.body)
+    part_of = [k for k, items in enumerate(functions) for _ in items]
     uses: dict[Node, list[Use]] = {}
     checked = -1  # the last top-level item that may still find an index out of range
     for position, item in enumerate(schedule.body):
@@ -123,7 +126,7 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     copied = [x for x, source in updates.items() if not in_place(uses[x], uses.get(source, []), checked)]
     steps = [0]
     for item in schedule.body:
-        steps.append(steps[-1] + (len(item.body) + len(item.after) if isinstance(item, Loop) else 1))
+        steps.append(steps[-1] + (len(parts(item)) if isinstance(item, Loop) else 1))
     buffers: dict[Node, Buffer] = {}
     for node, found in uses.items():
         if node not in schedule.storage.root:
@@ -146,7 +149,7 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     stored = [b for b in buffers.values() if b.place == "work"]
     work = assign_offsets(stored)
     find_shared(stored)
-    return Plan(schedule, parts, buffers, work, copied)
+    return Plan(schedule, functions, buffers, work, copied)
 
 
 def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
@@ -181,27 +184,34 @@ def split(body: Sequence[Item]) -> list[list[Item]]:
     loops and other programs may share, and what stands between loops together."""
     if sum(map(item_weight, body)) <= PART_WEIGHT:
         return [list(body)]
-    parts: list[list[Item]] = []
+    found: list[list[Item]] = []
     for item in body:
-        alone = isinstance(item, (Loop, Tile, Whole))
-        if alone or not parts or isinstance(parts[-1][0], (Loop, Tile, Whole)) or len(parts[-1]) >= RUN:
-            parts.append([])
-        parts[-1].append(item)
-    return parts
+        alone = isinstance(item, (Loop, Choice, Tile, Whole))
+        if alone or not found or isinstance(found[-1][0], (Loop, Choice, Tile, Whole)) or len(found[-1]) >= RUN:
+            found.append([])
+        found[-1].append(item)
+    return found
 
 
 def item_weight(item: Item) -> int:
-    if isinstance(item, Loop):
-        return LOOP_COST + sum(map(item_weight, item.body)) + item.weight // 4
+    if isinstance(item, (Loop, Choice)):
+        return LOOP_COST + sum(map(item_weight, parts(item))) + item.weight // 4
     return 1
 
 
 def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Node, Use]]:
     """Every use of a buffer below a top-level item."""
-    place = {id(child): k for k, child in enumerate([*item.body, *item.after])} if isinstance(item, Loop) else {}
-    for order, (path, statement) in enumerate(statements([item])):
+    children: list[tuple[int, tuple[Loop, ...], list[Item]]] = [(0, (), [item])]
+    if isinstance(item, Loop):
+        children = [(k, (item,), [child]) for k, child in enumerate(parts(item))]
+    found = ((k, (*outer, *path), leaf) for k, outer, inside in children for path, leaf in leaves(inside))
+    for order, (inside, path, statement) in enumerate(found):
         reads: Reads = []
         written: tuple[tuple[Loop, ...], Coordinates | None] = (path, None)
+        if isinstance(statement, Test):
+            for node, index in storage.element_reads(statement.node, ()):
+                yield node, Use(path, index, position, order, inside=inside)
+            continue
         if isinstance(statement, Compute):
             written = (path, statement.index)
             if statement.source is not None:
@@ -227,7 +237,6 @@ def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Nod
         else:
             reads = [(storage.buffer(x), None) for x in statement.node.args]
         run_time, address = checks_indices(storage, statement), isinstance(statement, Tile)
-        inside = place[id([*path, statement][1])] if place else 0
         yield statement.buffer, Use(written[0], written[1], position, order, True, run_time, address, inside)
         for node, index in reads:
             yield node, Use(path, index, position, order, address=address, inside=inside)

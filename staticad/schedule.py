@@ -14,6 +14,7 @@ from staticad.interchange import interchanged
 from staticad.ir import Graph, Node, toposort_until
 from staticad.loops import (
     Carry,
+    Choice,
     Compute,
     Coordinates,
     Item,
@@ -21,17 +22,19 @@ from staticad.loops import (
     Start,
     Statement,
     Step,
+    Test,
     Tile,
     Whole,
     accesses,
     covered,
     divides,
     is_var,
+    parts,
     resolve,
     statements,
     substitute_all,
 )
-from staticad.lowering import Contract, Map, Reduce, Repeat, Steps, Uninitialised, Update, View
+from staticad.lowering import Branch, Contract, Map, Reduce, Repeat, Steps, Uninitialised, Update, View
 from staticad.shapes import Dim, Symbol, add, mul, symbol, symbols
 from staticad.store import Reads, Storage, choose_storage, extend, fresh_vars
 from staticad.tiles import Cut, cuts, extents, indices
@@ -80,7 +83,9 @@ def rename_items(items: Sequence[Item], values: Mapping[Symbol, Dim]) -> None:
     for item in items:
         if isinstance(item, Loop):
             item.writes = {node: [substitute_all(w, values) for w in found] for node, found in item.writes.items()}
-            rename_items(item.body, values)
+            rename_items(parts(item), values)
+        elif isinstance(item, Choice):
+            rename_items(parts(item), values)
         elif isinstance(item, (Compute, Start)):
             item.index = substitute_all(item.index, values)
             if isinstance(item, Compute) and item.source is not None:
@@ -122,9 +127,12 @@ def chosen(body: list[Item], parts: list[tuple[Cut, list[Nest]]]) -> list[Nest] 
 
 def merged(item: Item) -> Item:
     """The loop tree with loops that hold nothing but one part of a product taken back into the product."""
+    if isinstance(item, Choice):
+        item.branches = [[merged(inside) for inside in items] for items in item.branches]
     if not isinstance(item, Loop):
         return item
     item.body = [merged(inside) for inside in item.body]
+    item.test = [merged(inside) for inside in item.test]
     if item.steps is not None:
         return item
     (only, *rest) = item.body
@@ -146,15 +154,15 @@ class Builder:
 
     def fill(self, body: list[Item], nodes: Sequence[Node]) -> None:
         """Put what computes stored ``nodes``, operands first, at the end of ``body``."""
-        loops: dict[Steps, list[Node]] = {}
+        together: dict[object, list[Node]] = {}
         for node in nodes:
-            if isinstance(node.op.lower, Repeat):
-                loops.setdefault(node.params["body"], []).append(node)
+            if isinstance(node.op.lower, (Repeat, Branch)):
+                together.setdefault(node.params["body"], []).append(node)
         for node in nodes:
             lower = node.op.lower
-            if isinstance(lower, Repeat):
-                if results := loops.pop(node.params["body"], None):
-                    self.repeat(body, results)
+            if isinstance(lower, (Repeat, Branch)):
+                if results := together.pop(node.params["body"], None):
+                    (self.repeat if isinstance(lower, Repeat) else self.choose)(body, results)
                 continue
             nests = self.nests(node)
             if isinstance(lower, Contract):
@@ -188,17 +196,45 @@ class Builder:
         for carry, out in zip(steps.carries, steps.nexts, strict=True):
             if storage.root[out] is not carry:
                 loop.after.append(Carry(out, carry))
-        loop.inside = {storage.root[x] for x in stored} - set(steps.carries) - set(values)
         for _, statement in statements([loop]):
             loop.writes.setdefault(statement.buffer, []).append(())
-        for x in [x for node in stored for x in node.args]:
-            loop.reads |= {buffer for buffer, _ in storage.element_reads(x, tuple(fresh_vars(len(x.shape))))}
+        loop.inside = set(loop.writes) - set(steps.carries) - set(values)
+        loop.reads |= self.read([*stored, *nodes])
         loop.weight = len(stored)
         body.append(loop)
         for node in results:
             if node not in values:
                 number: int = node.params["carry"]
                 place(body, self.copied(node, storage.root[node], steps.carries[number]))
+
+    def choose(self, body: list[Item], results: Sequence[Node]) -> None:
+        """A choice, whose branches hold what they alone compute."""
+        storage, selector = self.storage, results[0].params["body"].selector
+        choice = Choice(Test(selector), [[] for _ in range(results[0].params["body"].count)])
+        choice.reads = self.read([selector])
+        for k, items in enumerate(choice.branches):
+            values = {x: value for x in results for branch, value in x.params["values"] if branch == k}
+            known = dict.fromkeys(self.seen)
+            nodes = [x for value in values.values() for x in newly(value, known)]
+            self.seen |= set(nodes)
+            stored = extend(storage, nodes, [])
+            self.fill(items, stored)
+            for node, value in values.items():
+                place(items, self.copied(node, storage.root[node], value))
+            choice.reads |= self.read([*nodes, *values.values()])
+            choice.weight += len(stored) + len(values)
+        choice.writes = {statement.buffer for _, statement in statements([choice])}
+        everywhere = len(choice.branches)
+        choice.results = {storage.root[x]: len(x.params["values"]) == everywhere for x in results}
+        body.append(choice)
+
+    def read(self, nodes: Sequence[Node]) -> set[Node]:
+        """The buffers that nodes are, or are computed from, in place where they are not."""
+        found: set[Node] = set()
+        for node in nodes:
+            for x in (node, *node.args):
+                found |= {buffer for buffer, _ in self.storage.element_reads(x, tuple(fresh_vars(len(x.shape))))}
+        return found
 
     def invariant(self, body: list[Item], steps: Steps, nodes: Sequence[Node]) -> list[Node]:
         """Compute before a loop what no step changes, if it is more than a view; returns the rest of ``nodes``."""
@@ -359,7 +395,7 @@ def earliest(body: list[Item], nest: Nest) -> int:
     at = len(body)
     while at > 0 and written(body[at - 1]).isdisjoint(nest.roots):
         at -= 1
-    while at < len(body) and not isinstance(body[at], (Loop, Tile, Whole)):
+    while at < len(body) and not isinstance(body[at], (Loop, Choice, Tile, Whole)):
         at += 1  # behind the scalars that are there, in the order they came
     return at
 
@@ -435,7 +471,9 @@ def starts_from_array(start: Start) -> bool:
 
 def written(item: Item) -> set[Node]:
     """The buffers that an item writes."""
-    return set(item.writes) if isinstance(item, Loop) else {item.buffer}
+    if isinstance(item, (Loop, Choice)):
+        return set(item.writes)
+    return set() if isinstance(item, Test) else {item.buffer}
 
 
 def find(body: list[Item], nest: Nest, loop: Loop, ignore: Node | None = None) -> int | None:

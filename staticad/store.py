@@ -10,7 +10,7 @@ from typing import TypeAlias
 from staticad.errors import CompileError
 from staticad.ir import Graph, Node
 from staticad.loops import Access, Coordinates, accesses, divides, elements
-from staticad.lowering import Carried, Contract, Lowering, Map, Repeat, Source, Uninitialised, Update, View
+from staticad.lowering import Branch, Carried, Contract, Lowering, Map, Repeat, Source, Uninitialised, Update, View
 from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
 
 #: Flops up to which a value read in several places is computed in each of them instead of being stored. A load and a
@@ -251,7 +251,7 @@ def _bases(nodes: Sequence[Node]) -> set[Node]:
         lower = node.op.lower
         if isinstance(lower, (Source, Uninitialised, Map, View)) or not (node.args):
             continue
-        if isinstance(lower, (Contract, Repeat)):
+        if isinstance(lower, (Contract, Repeat, Branch)):
             bases = filter(None, map(_strided_base, node.args))
             needed.update(x for x in bases if x.args or not isinstance(x.op.lower, Map) or isinstance(lower, Contract))
         elif isinstance(lower, Update):

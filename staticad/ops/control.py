@@ -15,8 +15,8 @@ from staticad.dtypes import can_require_grad
 from staticad.errors import ShapeError
 from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
 from staticad.lowering import Repeat, Source
-from staticad.ops import sources
 from staticad.ops.creation import fill
+from staticad.ops.sources import placeholder
 from staticad.shapes import Dim, evaluate
 
 Array = np.ndarray[Any, Any]
@@ -90,10 +90,6 @@ def _asked(node: Node) -> Node:
     return node.params["value"] if "value" in node.params else node.params["body"].nexts[node.params["carry"]]
 
 
-def _input(like: ArrayType) -> Node:
-    return sources.input_(name="step", source=object(), type=like)
-
-
 def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
     """One loop from the last step to the first, which carries the cotangents of carries and sums those of constants."""
     from staticad.autodiff import pull
@@ -108,8 +104,8 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     ]
 
     # One step: cotangents of its inputs from those of the carries it gives and of what it leaves.
-    of_carry = {k: _input(body.carries[k].type) for k in finals}
-    of_value = [_input(value.type) for value, _ in stacked]
+    of_carry = {k: placeholder(body.carries[k].type) for k in finals}
+    of_value = [placeholder(value.type) for value, _ in stacked]
     wrt = [x for x in body.inputs if can_require_grad(x.dtype)]
     while True:
         outputs = [*(body.nexts[k] for k in of_carry), *(value for value, _ in stacked)]
@@ -117,10 +113,10 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         more = [k for k, x in enumerate(body.carries) if pulled.get(x) is not None and k not in of_carry]
         if not more:
             break
-        of_carry |= {k: _input(body.carries[k].type) for k in more}
+        of_carry |= {k: placeholder(body.carries[k].type) for k in more}
     moving = list(of_carry)
     sums = [x for x in body.consts if pulled.get(x) is not None]
-    so_far = {x: _input(x.type) for x in sums}
+    so_far = {x: placeholder(x.type) for x in sums}
     nexts = [g if (g := pulled[body.carries[k]]) is not None else fill(body.carries[k], 0) for k in moving]
     for x in sums:
         g = pulled[x]
@@ -133,7 +129,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     kept = choose_residuals([*body.nexts, *(value for value, _ in stacked)], wanted)
     needed = set(toposort(replace(wanted, {x: x for x in kept}.get)))
     kept = [*(x for x in body.carries if x in needed), *(x for x in kept if x not in body.carries)]
-    stand_in = {x: _input(x.type) for x in kept}
+    stand_in = {x: placeholder(x.type) for x in kept}
     replaced = replace(wanted, stand_in.get)
     nexts, found = replaced[: len(nexts)], iter(replaced[len(nexts) :])
 
@@ -170,14 +166,14 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     body: Body = nodes[0].params["body"]
     operands = nodes[0].args
     n = len(body.carries)
-    move: dict[Node, Node] = {x: _input(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None}
+    move: dict[Node, Node] = {x: placeholder(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None}
     asked = [_asked(node) for node in nodes]
     while True:
         pushed = push([*body.nexts, *asked], list(move), list(move.values()))
         late = [x for x, t in zip(body.carries, pushed, strict=False) if t is not None and x not in move]
         if not late:
             break
-        move |= {x: _input(x.type) for x in late}
+        move |= {x: placeholder(x.type) for x in late}
     active = [k for k, x in enumerate(body.carries) if x in move]
     dual = Body(
         carries=(*body.carries, *(move[body.carries[k]] for k in active)),
@@ -224,7 +220,7 @@ def close(
     read = dict.fromkeys(x for node in order if node in own for x in node.args if x not in own)
     read |= dict.fromkeys(x for x in (*nexts, *values) if x not in own)
     outer = [x for x in read if x.args or isinstance(x.op.lower, Source)]
-    new: dict[Node, Node] = {x: _input(x.type) for x in outer}
+    new: dict[Node, Node] = {x: placeholder(x.type) for x in outer}
     consts = tuple(new.values())
     for node in order:
         if node not in new:
@@ -248,7 +244,7 @@ def _alone_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
 def _example_body(*, reverse: bool = False) -> tuple[tuple[Array, ...], Body]:
     """h <- h * x_t + c, over five steps."""
     t = ArrayType(np.dtype("float64"), (3,))
-    h, x, c = (_input(t) for _ in range(3))
+    h, x, c = (placeholder(t) for _ in range(3))
     arrays = np.linspace(0.2, 0.9, 3), np.linspace(-1.2, 1.1, 15).reshape(5, 3), np.array([0.3, -0.4, 0.5])
     return arrays, Body((h,), (x,), (c,), (h * x + c,), 5, reverse)
 

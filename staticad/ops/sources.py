@@ -170,6 +170,11 @@ nonempty = Op(
 )
 
 
+def placeholder(type: ArrayType, name: str = "step") -> Node:  # noqa: A002
+    """An input that stands for an operand in a graph inside of a node."""
+    return input_(name=name, source=object(), type=type)
+
+
 def is_input(node: Node) -> bool:
     """Whether a node is an argument that the caller gives."""
     return node.op is input_
