@@ -52,7 +52,7 @@ from staticad.errors import (
 )
 from staticad.evaluate import evaluate
 from staticad.function import Function, compile
-from staticad.functions.control import cond, scan, switch
+from staticad.functions.control import cond, scan, switch, while_loop
 from staticad.functions.elementwise import (
     abs,
     acos,
@@ -392,6 +392,7 @@ __all__ = [
     "vecdot",
     "vjp",
     "where",
+    "while_loop",
     "zero_grad",
     "zeros",
     "zeros_like",

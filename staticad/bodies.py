@@ -7,7 +7,7 @@ from typing import Any
 
 from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, toposort
 from staticad.lowering import Branch, Carried, Choices, Map, Read, Source, Steps, View
-from staticad.ops import sources
+from staticad.ops import creation, sources
 from staticad.ops.rules import no_jvp, no_vjp
 from staticad.shapes import Dim, Symbol, add, mul, symbol
 from staticad.simplify import simplify
@@ -83,11 +83,12 @@ class Inliner:
     def loop(self, nodes: Sequence[Node], operands: tuple[Node, ...]) -> dict[Node, Node]:
         body: Body = nodes[0].params["body"]
         values = [x.params["value"] for x in nodes if "value" in x.params]
-        inner = known((*body.nexts, *values), body.consts, operands[len(operands) - len(body.consts) :])
+        tests = [] if body.condition is None else [body.condition]
+        inner = known((*body.nexts, *tests, *values), body.consts, operands[len(operands) - len(body.consts) :])
         count = len(body.carries)
-        nexts, values = inner[:count], inner[count:]
+        nexts, tests, values = inner[:count], inner[count : count + len(tests)], inner[count + len(tests) :]
         carries = [x.params["carry"] for x in nodes if "carry" in x.params]
-        live = live_carries(body, nexts, values, carries)
+        live = live_carries(body, nexts, [*tests, *values], carries)
         var = Symbol(f"t{self.count}", "var")
         self.count += 1
         given: dict[Node, Node] = {}
@@ -97,8 +98,8 @@ class Inliner:
         for x, operand in zip(body.slices, sliced, strict=True):
             given[x] = at_step(operand, var=var, length=body.length, reverse=body.reverse)
         given |= dict(zip(body.consts, operands[count + len(body.slices) :], strict=True))
-        found = self.rewritten([*(nexts[k] for k in live), *values], given)
-        found = apart(found)
+        rewritten = self.rewritten([*tests, *(nexts[k] for k in live), *values], given)
+        found = apart(rewritten[len(tests) :])
         steps = Steps(
             var=var,
             length=body.length,
@@ -106,11 +107,18 @@ class Inliner:
             carries=tuple(given[body.carries[k]] for k in live),
             inits=tuple(operands[k] for k in live),
             nexts=tuple(found[: len(live)]),
+            condition=rewritten[0] if tests else None,
+            limit=body.limit,
         )
         left = iter(found[len(live) :])
         out: dict[Node, Node] = {}
         for node in nodes:
-            part = {"value": next(left)} if "value" in node.params else {"carry": live.index(node.params["carry"])}
+            if "value" in node.params:
+                part: dict[str, Any] = {"value": next(left)}
+            elif "carry" in node.params:
+                part = {"carry": live.index(node.params["carry"])}
+            else:
+                part = {"count": creation.full(value=body.length, shape=(), dtype=node.dtype)}
             out[node] = Node(node.op, operands, {"body": steps, "length": body.length, **part}, node.type, node.name)
         return out
 

@@ -34,9 +34,9 @@ from staticad.loops import (
 from staticad.lowering import Call, Carried, Contract, Guard, Map, Reduce, Source, Uninitialised, Update, View
 from staticad.names import LOOP_VARIABLES, Names
 from staticad.parallel import shared
-from staticad.plan import Plan
+from staticad.plan import Plan, counts
 from staticad.products import contraction
-from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
+from staticad.shapes import Dim, Element, Expr, Shape, Symbol, add, known_ge, mul, product, render, substitute, symbol, symbols
 
 #: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
 #: leaves them alone.
@@ -145,6 +145,8 @@ class Body:
         self.joined: dict[Node, str] = {}  # results of choices that are local variables
         self.targets: dict[Node, Coordinates] = {}
         self.accumulators: dict[Node, str] = {}
+        self.rows: dict[Node, str] = {}  # what the present step of a loop leaves on the tape
+        self.counted: dict[Symbol, Scope] = {}  # where the number of steps of a loop is known
         self.slots: dict[Node, str] = {}
         self.loop_names = [v for v in LOOP_VARIABLES if v not in self.names.used] + [
             f"i{k}" for k in range(40) if f"i{k}" not in self.names.used
@@ -184,6 +186,9 @@ class Body:
                 self.statement(item, scope)
 
     def loop(self, loop: Loop, scope: Scope) -> None:
+        if loop.test:
+            self.repeat_while(loop, scope)
+            return
         for node in loop.reduces:
             lower = node.op.lower
             assert isinstance(lower, Reduce)
@@ -212,6 +217,48 @@ class Body:
             scope.lines += self.head(loop)
             scope.lines += ["    " + line for line in inside.lines]
         self.finish(loop, scope)
+
+    def repeat_while(self, loop: Loop, scope: Scope) -> None:
+        """A loop whose steps go on as long as a test holds; they are counted."""
+        assert loop.steps is not None
+        counted = self.variables[loop.var] = self.names.claim("steps")
+        self.extents[loop.var] = loop.extent
+        (number,) = symbols(loop.extent)
+        assert isinstance(number, Symbol)
+        inside = Scope(scope, loop)
+        if scope is self.root:
+            self.outermost = inside
+        *before, test = loop.test
+        assert isinstance(test, Test)
+        self.items_into(before, inside)
+        inside.lines += [f"if not {self.element(test.node, (), inside)}:", "    break"]
+        limit = loop.steps.limit
+        if limit is not None:
+            text = f"a loop goes on after {limit} steps, the most that it was given"
+            code = self.module.status(Failure("steps", text))
+            inside.lines += [f"if {counted} == {self.module.size(limit)}:", f"    return {code}"]
+        for buffer in loop.writes:
+            if self.plan.buffers[buffer].place == "tape" and buffer not in loop.inside:
+                self.rows[buffer] = self.row(buffer, counted, buffer.shape[1:], f"{counted} + 1", inside)
+        self.items_into(loop.body, inside)
+        self.carry_on(loop.after, inside)
+        scope.lines += [f"{counted} = 0", "while True:", *("    " + line for line in inside.lines)]
+        scope.lines.append(f"    {counted} += 1")
+        self.module.sizes[number] = counted
+        self.counted[number] = scope
+        for buffer in loop.writes:
+            self.rows.pop(buffer, None)
+
+    def row(self, buffer: Node, first: str, shape: Shape, rows: str, scope: Scope) -> str:
+        """A view of a part of a buffer on the tape, from row ``first`` on, where it has room for so many ``rows``."""
+        b = self.plan.buffers[buffer]
+        each = self.module.size(mul(product(buffer.shape[1:]), buffer.dtype.itemsize))
+        code = self.module.status(Failure("memory", f"no memory for what a loop leaves: {buffer.type}"))
+        scope.lines += [f"if not m.room(tape, {b.offset}, ({rows}) * {each}):", f"    return {code}"]
+        sizes = ", ".join(map(self.module.size, shape)) + ("," if len(shape) == 1 else "")
+        offset = "0" if first == "0" else f"{first} * {each}"
+        text = f"m.row_{CODE[buffer.dtype]}(tape, {b.offset}, {offset}, ({sizes}))"
+        return self.assign(self.hint(buffer), f"{text}  # {comment(buffer.type)} = {buffer.op.name}", scope)
 
     def finish(self, loop: Loop, scope: Scope) -> None:
         """What a loop has accumulated is there."""
@@ -319,6 +366,8 @@ class Body:
         """An element of a buffer as source, to load or to store."""
         b = self.plan.buffers.get(buffer)
         axes = range(len(buffer.shape)) if b is None else b.axes
+        if buffer in self.rows:
+            axes = axes[1:]
         name = self.array(buffer)
         starts = {} if b is None else {axis: symbol(loop.var) for axis, loop in b.blocks.items()}
         at = ", ".join(self.coordinate(add(index[axis], mul(-1, starts.get(axis, 0))), scope) for axis in axes)
@@ -331,6 +380,10 @@ class Body:
         are made in it.
         """
         b = self.plan.buffers.get(buffer)
+        if buffer in self.rows:
+            return self.rows[buffer]
+        if b is not None and b.place == "tape":
+            return self.taped(buffer)
         if b is None or b.place != "work":
             return self.module.arrays[buffer]
         if buffer not in self.slots:
@@ -340,6 +393,15 @@ class Body:
             lines = self.root.lines if b.base is None else self.outermost.lines
             lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
         return self.slots[buffer]
+
+    def taped(self, buffer: Node) -> str:
+        """The name of an array of a size that is known after a loop; the view is made where that is."""
+        scope = max((self.counted[s] for s in counts(buffer.shape)), key=lambda scope: scope.depth)
+        known = scope.find(("taped", buffer))
+        if known is None:
+            rows = self.module.size(buffer.shape[0])
+            known = scope.known["taped", buffer] = self.row(buffer, "0", buffer.shape, rows, scope)
+        return known
 
     def start(self, item: Start, scope: Scope) -> None:
         lower = item.node.op.lower
@@ -515,10 +577,11 @@ class Body:
 
     def flat(self, array: str) -> str:
         key = ("flat", array)
-        known = self.root.find(key)
+        scope = next((scope for scope in self.counted.values() if array in scope.known.values()), self.root)
+        known = scope.find(key)
         if known is None:
-            known = self.assign(f"{array}_flat", f"m.flat({array})", self.root)
-            self.root.known[key] = known
+            known = self.assign(f"{array}_flat", f"m.flat({array})", scope)
+            scope.known[key] = known
         return known
 
     def guarded(self, node: Node, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> str:

@@ -101,7 +101,11 @@ class Emitter:
             body = [*head, *self.body(parts[0], self.plan.copied)]
         else:
             body = [*head, *self.calls(parts)]
-        main = function_text(f'@entry("{signature}")', "main", names, [*body, "return 0"])
+        body.append("return 0")
+        if self.plan.tape:
+            body = [re.sub(r"^( *)return (.*)", r"\1return m.closed(tape, \2)", line) for line in body]
+            body = [f"tape = m.tape({self.plan.tape})", *body]
+        main = function_text(f'@entry("{signature}")', "main", names, body)
         code = "\n\n\n".join([*self.functions.values(), main])
         used = sorted({c for c in CODE.values() if re.search(rf"(?<![\w.\"]){c}\(", code)})
         marks = [mark for mark in ("kernel", "m", "parallel") if mark == "m" or f"@{mark}(" in code]

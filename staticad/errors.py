@@ -31,6 +31,14 @@ class IndexOutOfRange(StaticadError, IndexError):
     """An index computed at run time fell outside the array it reads."""
 
 
+class StepLimit(StaticadError, RuntimeError):
+    """A loop went on after the most steps that it was given."""
+
+
+class OutOfMemory(StaticadError, MemoryError):
+    """There was no memory for what a loop leaves for its backward pass; also a ``MemoryError``."""
+
+
 class CompileError(StaticadError, RuntimeError):
     """Native code could not be made of a valid graph."""
 

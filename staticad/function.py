@@ -376,7 +376,7 @@ def _check_sizes(name: str, inputs: Sequence[Node], outputs: Sequence[Node]) -> 
                 continue
             seen.add(dims)
             for d in dims:
-                missing = sorted(str(s) for s in symbols(d) - known) if isinstance(d, Expr) else ()
+                missing = sorted(str(s) for s in symbols(d) - known if s.kind == "dim") if isinstance(d, Expr) else ()
                 if missing:
                     raise GraphError(
                         f"{name}: no input tells the size {missing[0]!r}, which {node!r} needs; "

@@ -81,6 +81,7 @@ def interpret(outputs: Sequence[Node], values: Mapping[Node, Array], sizes: Mapp
                     raise GraphError(f"the input {node.name!r} has no value; give one for it")
                 out = np.asarray(node.op.numpy(*(found[x] for x in node.args), **params))
                 found[node] = out.astype(node.dtype, copy=False)
+                sizes = {**sizes, **defined} if (defined := node.op.defines(node, out)) else sizes
             for x in set(node.args):
                 if last[x] == k and x not in keep and x not in values:
                     del found[x]

@@ -42,7 +42,8 @@ class Op:
     ``infer(*types, **params)`` gives the result's type or raises; ``numpy(*arrays, **params)`` is the meaning;
     ``lower`` says how it becomes a loop; ``vjp(node, g)`` gives a cotangent (or None) for each operand and
     ``jvp(node, tangents)`` the tangent (or None) of the result, both as nodes. ``examples()`` gives cases for the
-    tests. ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered.
+    tests. ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered, and
+    ``defines(node, value)`` the sizes that are known with a value.
 
     An op with a `Body` (or `Branches`) computes one of several results of a loop (a choice): nodes with the same body
     and operands are one loop, and are differentiated ``together``.
@@ -55,6 +56,7 @@ class Op:
     vjp: Callable[[Node, Node], Sequence[Node | None]]
     jvp: Callable[[Node, Sequence[Node | None]], Node | None]
     examples: Callable[[], Iterable[Example]] = field(default=lambda: ())
+    defines: Callable[[Node, Any], Mapping[str, int]] = field(default=lambda node, value: {})
     differentiable: bool = True
     checks: Callable[[Node], Sequence[Check]] = field(default=lambda node: ())
     together: Together | None = None
@@ -85,6 +87,9 @@ class Body:
     ``nexts`` are the carries of the next step; ``slices`` stand for element t of operands with a leading axis of
     ``length``, ``consts`` for what every step reads. With ``reverse``, t runs from the last to the first. Operands of
     the loop are the first carries, the sliced arrays and the constants, in this order.
+
+    With a ``condition``, a scalar, steps are taken as long as that holds of the carries: ``length``, a symbol of kind
+    "count", is then known after the loop. ``limit`` is the most of them that there may be.
     """
 
     carries: tuple[Node, ...]
@@ -93,6 +98,8 @@ class Body:
     nexts: tuple[Node, ...]
     length: Dim
     reverse: bool = False
+    condition: Node | None = None
+    limit: Dim | None = None
 
     @property
     def inputs(self) -> tuple[Node, ...]:

@@ -81,7 +81,7 @@ class KernelBody(Body):
     def key(self, buffer: Node) -> object:
         """What stands for an array: a result that is written over a source is one with it."""
         b = self.plan.buffers.get(buffer)
-        return buffer if b is not None and b.place == "work" else self.program.arrays[buffer]
+        return buffer if b is not None and b.place in ("work", "tape") else self.program.arrays[buffer]
 
     def write(self) -> list[str]:
         self.given: dict[object, tuple[Node | Dim, str]] = {}

@@ -124,7 +124,7 @@ class Update:
 class Repeat:
     """A result of a loop over the parameter ``body``: its carry number ``carry`` at the end, or the node ``value``.
 
-    The latter of every step, along a new leading axis."""
+    The latter of every step, along a new leading axis. Or the number of steps, as node ``count``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +137,8 @@ class Steps:
     carries: tuple[Node, ...]
     inits: tuple[Node, ...]
     nexts: tuple[Node, ...]
+    condition: Node | None = None
+    limit: Dim | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import keyword
 import re
 
 RESERVED = frozenset(
-    [*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "np", "m", "work", "status"]
+    [*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "np", "m", "work", "tape", "status"]
     + ["entry", "kernel", "main", "parallel"]
     + ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]
 )

@@ -30,7 +30,7 @@ from staticad.loops import (
 )
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
-from staticad.shapes import Dim, Shape, add, evaluate, floordiv, is_static, known_ge, maximum, mul, product, symbols
+from staticad.shapes import Dim, Shape, Symbol, add, evaluate, floordiv, is_static, known_ge, maximum, mul, product, symbols
 from staticad.store import Reads, Storage
 
 #: Workspace offsets are multiples of this many bytes: a cache line, and the widest vector there is.
@@ -50,7 +50,7 @@ class Buffer:
 
     ``axes``: those of its shape that exist in memory (loops around all uses fix the rest); ``blocks``: those of them
     that exist for one block of a loop over blocks. ``place``: "scalar" (a local variable), "work" (at ``offset`` bytes
-    of the workspace) or "output". ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
+    of the workspace), "tape" (number ``offset`` of what has a size that is known after a loop) or "output". ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
     the steps between which it must be kept: of such items, and of what is directly inside of them. ``base`` is set
     where other buffers of the same item have some of its memory at other steps: where what they have together begins.
     """
@@ -80,13 +80,15 @@ class Plan:
     """``parts``: the top-level items of each generated function; ``buffers``: by the node that names each.
 
     ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is
-    still read when the new one is made, or an error may still be found.
+    still read when the new one is made, or an error may still be found. ``tape``: how many buffers are on the tape; a
+    program with one is a single function.
     """
 
     schedule: Schedule
     parts: list[list[Item]]
     buffers: dict[Node, Buffer]
     work_bytes: Dim
+    tape: int = 0
     copied: list[Node] = field(default_factory=list[Node])
 
 
@@ -114,7 +116,8 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     ``outputs`` are the nodes whose buffers are arguments; ``updates`` maps a node to the source whose memory it
     replaces.
     """
-    functions = split(schedule.body)
+    taped = any(counts(x.shape) for x in schedule.storage.stored)
+    functions = [list(schedule.body)] if taped else split(schedule.body)
     part_of = [k for k, items in enumerate(functions) for _ in items]
     uses: dict[Node, list[Use]] = {}
     checked = -1  # the last top-level item that may still find an index out of range
@@ -138,6 +141,8 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
             place, last = "work", len(schedule.body)
         elif whole:
             place = "output"
+        elif counts(node.shape):
+            place = "tape"
         elif axes or part_of[first] != part_of[last] or any(u.index is None or u.address for u in found):
             place = "work"
         else:
@@ -146,10 +151,18 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         if passing:
             start, stop = start + min(u.inside for u in found), start + max(u.inside for u in found)
         buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks)
+    tape = [b for b in buffers.values() if b.place == "tape"]
+    for k, b in enumerate(tape):
+        b.offset = k
     stored = [b for b in buffers.values() if b.place == "work"]
     work = assign_offsets(stored)
     find_shared(stored)
-    return Plan(schedule, functions, buffers, work, copied)
+    return Plan(schedule, functions, buffers, work, len(tape), copied)
+
+
+def counts(shape: Shape) -> set[Symbol]:
+    """The numbers of steps, known after loops, that a shape is made of."""
+    return {s for d in shape for s in symbols(d) if s.kind == "count"}
 
 
 def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from staticad.ir import Node, clone, toposort
 from staticad.lowering import Map, Source, View
+from staticad.shapes import symbols
 from staticad.store import RECOMPUTE_COST
 
 
@@ -34,7 +35,8 @@ def choose_residuals(outputs: Sequence[Node], grads: Sequence[Node]) -> list[Nod
             continue
         seen.add(node)
         lower = node.op.lower
-        if isinstance(lower, View) or (isinstance(lower, Map) and cost[node] <= RECOMPUTE_COST):
+        run_time = any(s.kind == "count" for d in node.shape for s in symbols(d))
+        if run_time or isinstance(lower, View) or (isinstance(lower, Map) and cost[node] <= RECOMPUTE_COST):
             stack.extend(node.args)
         else:
             kept[node] = None

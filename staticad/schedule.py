@@ -179,16 +179,21 @@ class Builder:
         values = {x: x.params["value"] for x in results if "value" in x.params}
         wanted = [*steps.nexts, *values.values()]
         known = dict.fromkeys(self.seen)
-        nodes = [x for out in wanted for x in newly(out, known)]
+        tested = set(newly(steps.condition, known)) if steps.condition else set[Node]()
+        nodes = [x for x in known if x in tested] + [x for out in wanted for x in newly(out, known)]
         self.seen |= set(nodes)
         for carry in steps.carries:
             storage.root[carry] = carry
         nodes = self.invariant(body, steps, nodes)
-        stored = extend(storage, nodes, wanted, dict(zip(steps.carries, steps.nexts, strict=True)))
+        nexts = {carry: x for carry, x in zip(steps.carries, steps.nexts, strict=True) if x not in tested}
+        stored = extend(storage, nodes, wanted, nexts)
         for carry, init in zip(steps.carries, steps.inits, strict=True):
             place(body, self.copied(carry, carry, init))
         loop = Loop(steps.var, steps.length, steps=steps)
-        self.fill(loop.body, stored)
+        self.fill(loop.test, [x for x in stored if x in tested])
+        if steps.condition is not None:
+            loop.test.append(Test(steps.condition))
+        self.fill(loop.body, [x for x in stored if x not in tested])
         for node, value in values.items():
             t = symbol(steps.var)
             at = add(add(steps.length, -1), mul(-1, t)) if steps.reverse else t
@@ -203,7 +208,11 @@ class Builder:
         loop.weight = len(stored)
         body.append(loop)
         for node in results:
-            if node not in values:
+            if "count" in node.params:
+                nest = self.copied(node, storage.root[node], node.params["count"])
+                nest.roots |= set(loop.writes)  # what is known after the loop
+                place(body, nest)
+            elif node not in values:
                 number: int = node.params["carry"]
                 place(body, self.copied(node, storage.root[node], steps.carries[number]))
 

@@ -20,13 +20,17 @@ from staticad.errors import GraphError, ShapeError
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A named non-negative integer: a dimension of an input (``kind='dim'``) or a loop variable (``kind='var'``)."""
+    """A named non-negative integer: a dimension of an input (``kind='dim'``) or a loop variable (``kind='var'``).
+
+    Or the number of steps that a loop takes, known after it (``kind='count'``); what stands behind a ``#`` in its name
+    tells it from others.
+    """
 
     name: str
     kind: str = "dim"
 
     def __str__(self) -> str:
-        return self.name
+        return self.name.split("#")[0]
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,43 @@ def scan(
     return rebuild(init, finals), rebuild(ys, (None if y is None else next(stacks) for y in leaves(ys)))
 
 
+def while_loop(
+    cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], init: Any, max_steps: Dim | None = None
+) -> Any:
+    """``carry = init``, then ``carry = body_fn(carry)`` as long as the scalar ``cond_fn(carry)`` is true: the last carry.
+
+    The carry is a tensor or a nest of tensors and keeps its types; the functions are called once each, to build graphs,
+    and may read any tensor. The loop runs as native code. It has derivatives of every order, forward and reverse: for
+    the backward pass, the steps leave what it needs on a tape that grows. With ``max_steps``, going on after so many
+    steps is a `StepLimit` error of the compiled function.
+
+    Raises `ShapeError`, `DTypeError`: the carry changes its types, the condition is no scalar truth value.
+
+    >>> import numpy as np, staticad as ad
+    >>> x = ad.input("x", ())
+    >>> y = ad.while_loop(lambda y: y < 100.0, lambda y: y * y, x)
+    >>> f = ad.compile([x], [y, ad.grad(y, x)])
+    >>> f(np.array(2.0)), f(np.array(500.0))
+    ([array(256.), array(1024.)], [array(500.), array(1.)])
+    """
+    start = [as_tensor(x) for x in leaves(init)]
+    limit = None if max_steps is None else as_dim(max_steps, "while_loop: max_steps")
+    carries = [sources.placeholder(x.node.type, "carry") for x in start]
+    given = rebuild(init, iter(map(Tensor, carries)))
+    test = as_tensor(cond_fn(given))
+    if test.shape or test.dtype.kind != "b":
+        raise (ShapeError if test.shape else DTypeError)(
+            f"while_loop: the condition is a scalar truth value, not {test.node.type}; use e.g. x < 1, or all and any"
+        )
+    after = list(aligned(init, body_fn(given), "while_loop: the carry"))
+    nexts = [_next(x, carry) for x, carry in zip(after, carries, strict=True)]
+    body, outer, _ = control.close(
+        carries, [], nexts, [], control.new_count(), condition=test.node, limit=limit
+    )
+    operands = [*(x.node for x in start), *outer]
+    return rebuild(init, (wrap(control.final_of(operands, body, k)) for k in range(len(carries))))
+
+
 def cond(pred: ArrayLike, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
     """``true_fn(*operands)`` where the scalar ``pred`` is true, else ``false_fn(*operands)``; only that is computed.
 

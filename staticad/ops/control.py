@@ -7,17 +7,18 @@ loop: forward beside it, backward over its steps from the last to the first, giv
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from staticad.dtypes import can_require_grad
-from staticad.errors import ShapeError
+from staticad.errors import ShapeError, StepLimit
 from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
 from staticad.lowering import Repeat, Source
 from staticad.ops.creation import fill
 from staticad.ops.sources import placeholder
-from staticad.shapes import Dim, evaluate
+from staticad.shapes import Dim, Symbol, evaluate, symbol, symbols
 
 Array = np.ndarray[Any, Any]
 
@@ -44,26 +45,38 @@ def _final_type(*types: ArrayType, body: Body, carry: int, length: Dim) -> Array
 
 def _stack_type(*types: ArrayType, body: Body, value: Node, length: Dim) -> ArrayType:
     _check(types, body)
-    return ArrayType(value.dtype, (length, *value.shape))
+    return ArrayType(value.dtype, (body.length, *value.shape))
+
+
+def _count_type(*types: ArrayType, body: Body, length: Dim) -> ArrayType:
+    _check(types, body)
+    return ArrayType(np.dtype("int64"))
 
 
 def _steps(
     arrays: Sequence[Array], body: Body, length: int, value: Node | None
 ) -> tuple[list[Array], list[Array], dict[str, int]]:
-    """The last carries, ``value`` in every step, and the sizes of symbolic dimensions."""
+    """The last carries, ``value`` in every step, and the sizes of symbolic dimensions.
+
+    ``length`` is -1 where a condition ends the loop."""
     from staticad.interpret import bind, interpret
 
     n, m = len(body.carries), len(body.slices)
     carry, sliced, consts = list(arrays[:n]), arrays[n : n + m], arrays[n + m :]
     shapes = [*(x.shape for x in carry), *(x.shape[1:] for x in sliced), *(x.shape for x in consts)]
     sizes = bind([("a loop", x.shape, shape) for x, shape in zip(body.inputs, shapes, strict=True)])
-    left: list[Array] = [np.empty(0)] * length
-    for t in reversed(range(length)) if body.reverse else range(length):
+    left: list[Array] = []
+    limit = None if body.limit is None else evaluate(body.limit, sizes)
+    for t in count() if body.condition else reversed(range(length)) if body.reverse else range(length):
         given = dict(zip(body.inputs, [*carry, *(x[t] for x in sliced), *consts], strict=True))
+        if body.condition and not interpret([body.condition], given, sizes)[0]:
+            break
+        if t == limit:
+            raise StepLimit(f"a loop goes on after {limit} steps")
         found = interpret([*body.nexts, *([] if value is None else [value])], given, sizes)
         carry = found[:n]
-        left[t] = found[-1] if found else left[t]
-    return carry, left, sizes
+        left.append(found[-1] if found else np.empty(0))
+    return carry, left[::-1] if body.reverse else left, sizes
 
 
 def _final_numpy(*arrays: Array, body: Body, carry: int, length: int) -> Array:
@@ -75,18 +88,39 @@ def _stack_numpy(*arrays: Array, body: Body, value: Node, length: int) -> Array:
     return np.stack(left) if left else np.empty((0, *(evaluate(d, sizes) for d in value.shape)), value.dtype)
 
 
+def _count_numpy(*arrays: Array, body: Body, length: int) -> Array:
+    return np.array(len(_steps(arrays, body, length, None)[1]))
+
+
+def _known(body: Body) -> Dim:
+    """The parameter ``length`` of results of a loop."""
+    return -1 if body.condition else body.length
+
+
+def _count_symbol(node: Node) -> str:
+    (symbol,) = symbols(node.params["body"].length)
+    return symbol.name
+
+
 def final_of(operands: Sequence[Node], body: Body, carry: int) -> Node:
     """Carry number ``carry`` after the last step of a loop."""
-    return final(*operands, body=body, carry=carry, length=body.length)
+    return final(*operands, body=body, carry=carry, length=_known(body))
 
 
 def stack_of(operands: Sequence[Node], body: Body, value: Node) -> Node:
     """Node ``value`` of the body in every step of a loop, along a new leading axis."""
-    return stack(*operands, body=body, value=value, length=body.length)
+    return stack(*operands, body=body, value=value, length=_known(body))
 
 
-def _asked(node: Node) -> Node:
+def count_of(operands: Sequence[Node], body: Body) -> Node:
+    """How many steps a loop with a condition takes."""
+    return steps_taken(*operands, body=body, length=-1)
+
+
+def _asked(node: Node) -> Node | None:
     """The node of the body whose value a result is made of."""
+    if node.op is steps_taken:
+        return None
     return node.params["value"] if "value" in node.params else node.params["body"].nexts[node.params["carry"]]
 
 
@@ -133,10 +167,12 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     replaced = replace(wanted, stand_in.get)
     nexts, found = replaced[: len(nexts)], iter(replaced[len(nexts) :])
 
+    # The number of steps is an operand, so that it is known before.
+    number = [count_of(operands, body)] if body.condition else []
     backward = Body(
         carries=(*of_carry.values(), *so_far.values()),
         slices=(*of_value, *stand_in.values(), *body.slices),
-        consts=body.consts,
+        consts=(*body.consts, *(placeholder(x.type) for x in number)),
         nexts=tuple(nexts),
         length=body.length,
         reverse=not body.reverse,
@@ -147,6 +183,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         *(g for _, g in stacked),
         *(stack_of(operands, body, x) for x in kept),
         *operands[n:],
+        *number,
     ]
     out: list[Node | None] = [None] * len(operands)
     for at, k in enumerate(moving):
@@ -167,7 +204,7 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     operands = nodes[0].args
     n = len(body.carries)
     move: dict[Node, Node] = {x: placeholder(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None}
-    asked = [_asked(node) for node in nodes]
+    asked = [x for node in nodes if (x := _asked(node)) is not None]
     while True:
         pushed = push([*body.nexts, *asked], list(move), list(move.values()))
         late = [x for x, t in zip(body.carries, pushed, strict=False) if t is not None and x not in move]
@@ -182,6 +219,8 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
         nexts=(*body.nexts, *(t if (t := pushed[k]) is not None else fill(body.carries[k], 0) for k in active)),
         length=body.length,
         reverse=body.reverse,
+        condition=body.condition,
+        limit=body.limit,
     )
     moved = dict(zip(body.inputs, zip(operands, tangents, strict=True), strict=True))
 
@@ -198,7 +237,9 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
         *(along(x) for x in body.consts if x in move),
     ]
     out: list[Node | None] = []
-    for node, t in zip(nodes, pushed[n:], strict=True):
+    found = iter(pushed[n:])
+    for node in nodes:
+        t = None if _asked(node) is None else next(found)
         if "carry" in node.params:
             k = node.params["carry"]
             out.append(final_of(given, dual, n + active.index(k)) if k in active else None)
@@ -207,18 +248,27 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     return out
 
 
+LOOPS = count()
+
+
+def new_count() -> Dim:
+    """The number of steps of a new loop with a condition."""
+    return symbol(Symbol(f"steps#{next(LOOPS)}", "count"))
+
+
 def close(
     carries: Sequence[Node], slices: Sequence[Node], nexts: Sequence[Node], values: Sequence[Node], length: Dim,
-    reverse: bool,
+    reverse: bool = False, condition: Node | None = None, limit: Dim | None = None,
 ) -> tuple[Body, list[Node], list[Node]]:  # fmt: skip
     """A body that may read nodes from outside, with these as constants: the body, the nodes, and ``values`` in it."""
     own = {*carries, *slices}
-    order = toposort([*nexts, *values])
+    asked = [*nexts, *values, *([condition] if condition else [])]
+    order = toposort(asked)
     for node in order:
         if any(x in own for x in node.args):
             own.add(node)
     read = dict.fromkeys(x for node in order if node in own for x in node.args if x not in own)
-    read |= dict.fromkeys(x for x in (*nexts, *values) if x not in own)
+    read |= dict.fromkeys(x for x in asked if x not in own)
     outer = [x for x in read if x.args or isinstance(x.op.lower, Source)]
     new: dict[Node, Node] = {x: placeholder(x.type) for x in outer}
     consts = tuple(new.values())
@@ -226,7 +276,8 @@ def close(
         if node not in new:
             args = tuple(new.get(x, x) for x in node.args)
             new[node] = node if args == node.args or node not in own else clone(node, args)
-    body = Body(tuple(carries), tuple(slices), consts, tuple(new[x] for x in nexts), length, reverse)
+    test = new[condition] if condition else None
+    body = Body(tuple(carries), tuple(slices), consts, tuple(new[x] for x in nexts), length, reverse, test, limit)
     return body, outer, [new[x] for x in values]
 
 
@@ -249,10 +300,25 @@ def _example_body(*, reverse: bool = False) -> tuple[tuple[Array, ...], Body]:
     return arrays, Body((h,), (x,), (c,), (h * x + c,), 5, reverse)
 
 
+def _while_body() -> tuple[tuple[Array, ...], Body]:
+    """h <- h * h + c, while the sum of h is below 5."""
+    from staticad.ops.arithmetic import less
+    from staticad.ops.reductions import sum_
+
+    t = ArrayType(np.dtype("float64"), (3,))
+    h, c = placeholder(t), placeholder(t)
+    condition = less(total := sum_(h, axes=(0,)), fill(total, 5.0))
+    return (np.linspace(0.6, 0.9, 3), np.array([0.3, 0.4, 0.5])), Body(
+        (h,), (), (c,), (h * h + c,), new_count(), condition=condition
+    )
+
+
 def _final_examples() -> Iterable[Example]:
     for reverse in (False, True):
         arrays, body = _example_body(reverse=reverse)
         yield Example(arrays, {"body": body, "carry": 0, "length": 5})
+    arrays, body = _while_body()
+    yield Example(arrays, {"body": body, "carry": 0, "length": -1})
 
 
 def _stack_examples() -> Iterable[Example]:
@@ -260,6 +326,11 @@ def _stack_examples() -> Iterable[Example]:
         arrays, body = _example_body(reverse=reverse)
         yield Example(arrays, {"body": body, "value": body.nexts[0], "length": 5})
         yield Example(arrays, {"body": body, "value": body.carries[0] * body.slices[0], "length": 5})
+
+
+def _count_examples() -> Iterable[Example]:
+    arrays, body = _while_body()
+    yield Example(arrays, {"body": body, "length": -1}, smooth=False)
 
 
 # fmt: off
@@ -272,5 +343,12 @@ final = Op(
 stack = Op(
     name="stack", infer=_stack_type, numpy=_stack_numpy, lower=Repeat(), vjp=_alone_vjp, jvp=_alone_jvp,
     examples=_stack_examples, together=TOGETHER,
+    defines=lambda node, value: {_count_symbol(node): len(value)} if node.params["body"].condition else {},
+)
+#: How many steps a loop with a condition takes.
+steps_taken = Op(
+    name="steps_taken", infer=_count_type, numpy=_count_numpy, lower=Repeat(), vjp=_alone_vjp, jvp=_alone_jvp,
+    examples=_count_examples, together=TOGETHER, differentiable=False,
+    defines=lambda node, value: {_count_symbol(node): int(value)},
 )
 # fmt: on

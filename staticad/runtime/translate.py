@@ -3,7 +3,7 @@
 Numba's front end finds out from bytecode, over several passes, what generated code says plainly: which types its
 variables have, where its loops are. Here each statement becomes instructions when it is met. What an operator or
 function means for its types is looked up in Numba, so that the meaning is the same; only the way there is shorter.
-The language: assignments, `for` over `range`, `if`, `return`; arrays are C-contiguous, indexed by one non-negative
+The language: assignments, `for` over `range`, `while True`, `if`, `return`; arrays are C-contiguous, indexed by one non-negative
 integer an axis, and an array variable is assigned once. Knows Python's syntax and Numba, no program.
 """
 
@@ -88,6 +88,7 @@ class Walk:
     def __init__(self, context: Any, typing: Any, builder: ir.IRBuilder, scope: dict[str, Any]) -> None:
         self.context, self.typing, self.builder, self.scope = context, typing, builder, scope
         self.variables: dict[str, Any] = {}  # a View or tuple, or the type and place of a scalar
+        self.ends: list[ir.Block] = []  # where a `break` of the loops around goes
         self.resolved: dict[Any, Any] = {}  # functions and types to what `resolve` found
 
     # statements ------------------------------------------------------------------------------------------------------
@@ -172,6 +173,23 @@ class Walk:
                 if not ended(builder):
                     builder.branch(done)
         builder.position_at_end(done)
+
+    def while_(self, statement: ast.While) -> None:
+        """Forever, until a `break` or `return`."""
+        builder = self.builder
+        assert isinstance(statement.test, ast.Constant) and statement.test.value is True
+        body, done = builder.append_basic_block("forever"), builder.append_basic_block("done")
+        builder.branch(body)
+        builder.position_at_end(body)
+        self.ends.append(done)
+        self.statements(statement.body)
+        self.ends.pop()
+        if not ended(builder):
+            builder.branch(body)
+        builder.position_at_end(done)
+
+    def break_(self, statement: ast.Break) -> None:
+        self.builder.branch(self.ends[-1])
 
     def return_(self, statement: ast.Return) -> None:
         self.context.call_conv.return_value(self.builder, self.cast(self.expression(statement.value), types.int64))
@@ -363,6 +381,8 @@ class Walk:
 # Python keywords cannot be names of methods.
 setattr(Walk, "for", Walk.for_)
 setattr(Walk, "if", Walk.if_)
+setattr(Walk, "while", Walk.while_)
+setattr(Walk, "break", Walk.break_)
 setattr(Walk, "return", Walk.return_)
 
 

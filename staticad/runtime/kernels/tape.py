@@ -1,0 +1,137 @@
+"""Memory whose size is found out while a program runs: what loops of unknown length leave; knows no loop.
+
+A tape has several slots, each a piece of memory that grows. It lives from its making to `closed` in one call.
+"""
+
+# Numba and llvmlite have no types.
+# pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.np.numpy_support import from_dtype
+
+from staticad.runtime.kernels.memory import pointer, sizes
+from staticad.runtime.kernels.shared import FEW, external
+from staticad.runtime.kernels.values import INTP, Value, View, direct
+
+BYTE = ir.IntType(8).as_pointer()
+LEAST = 1 << 12  # bytes that a slot gets at first
+GROW = ir.FunctionType(ir.IntType(1), [INTP.as_pointer(), INTP])
+CLOSE = ir.FunctionType(ir.VoidType(), [INTP.as_pointer(), INTP])
+
+
+def slots(count: int) -> list[Any]:
+    """A tape with ``count`` slots, empty."""
+    return [np.empty(0, "u1") for _ in range(count)]
+
+
+@direct(slots)
+def tape(walk: Any, count: Value) -> View:
+    """Of each slot the address and the size are kept."""
+    assert count.number is not None
+    words = 2 * count.number
+    place = cgutils.alloca_once(walk.builder, INTP, words)
+    for k in range(words):
+        walk.builder.store(ir.Constant(INTP, 0), walk.builder.gep(place, [ir.Constant(INTP, k)]))
+    return View(types.Array(types.intp, 1, "C"), place, [ir.Constant(INTP, words)])
+
+
+def grown(tape: list[Any], slot: int, size: int) -> bool:
+    """Whether the slot has room for ``size`` bytes, more room being made where it is needed; it keeps what is there."""
+    if tape[slot].size < size:
+        more = np.empty(max(2 * tape[slot].size, size, LEAST), "u1")
+        more[: tape[slot].size] = tape[slot]
+        tape[slot] = more
+    return True
+
+
+@direct(grown)
+def room(walk: Any, tape: View, slot: Value, size: Value) -> Value:
+    builder, wanted = walk.builder, walk.cast(size, types.int64)
+    words = builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)])
+    enough = builder.icmp_signed("<=", wanted, builder.load(builder.gep(words, [ir.Constant(INTP, 1)])))
+    found = cgutils.alloca_once(builder, ir.IntType(1))
+    builder.store(enough, found)
+    with cgutils.if_unlikely(builder, builder.not_(enough)):
+        grow = external(walk.context, builder, write_grow, GROW, passes=FEW)
+        # The words of the slot go there and back, so that the others may be in registers.
+        copy = cgutils.alloca_once(builder, INTP, 2)
+        for source, to in ((words, copy), (copy, words)):
+            for k in range(2):
+                at = [ir.Constant(INTP, k)]
+                builder.store(builder.load(builder.gep(source, at)), builder.gep(to, at))
+            if source is words:
+                builder.store(builder.call(grow, [copy, wanted]), found)
+    return Value(types.boolean, builder.load(found))
+
+
+def write_grow(module: ir.Module, symbol: str, element: Any) -> None:
+    """Give a slot more room: at least twice as much as before. Whether there was any."""
+    function = ir.Function(module, GROW, symbol)
+    builder = ir.IRBuilder(function.append_basic_block())
+    words, wanted = function.args
+    second = builder.gep(words, [ir.Constant(INTP, 1)])
+    size = builder.shl(builder.load(second), ir.Constant(INTP, 1))
+    for least in (wanted, ir.Constant(INTP, LEAST)):
+        size = builder.select(builder.icmp_signed("<", size, least), least, size)
+    again = ir.Function(module, ir.FunctionType(BYTE, [BYTE, INTP]), "PyMem_RawRealloc")
+    raw = builder.call(again, [builder.inttoptr(builder.load(words), BYTE), size])
+    there = builder.icmp_unsigned("!=", raw, ir.Constant(BYTE, None))
+    with builder.if_then(there):
+        builder.store(builder.ptrtoint(raw, INTP), words)
+        builder.store(size, second)
+    builder.ret(there)
+
+
+def row(code: str) -> Any:
+    """The function ``(tape, slot, offset, shape) -> array``: C-contiguous, from byte ``offset`` of a slot with room."""
+    dtype = np.dtype(code)
+    element = from_dtype(dtype)
+
+    def view(tape: list[Any], slot: int, offset: int, shape: tuple[int, ...]) -> Any:
+        return tape[slot][offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+
+    @direct(view)
+    def write(walk: Any, tape: View, slot: Value, offset: Value, shape: Sequence[Value]) -> View:
+        builder = walk.builder
+        address = builder.load(builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)]))
+        place = builder.inttoptr(builder.add(address, walk.cast(offset, types.int64)), BYTE)
+        return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))
+
+    return write
+
+
+row_b1, row_i1, row_i2, row_i4, row_i8 = (row(code) for code in ("?", "i1", "i2", "i4", "i8"))
+row_u1, row_u2, row_u4, row_u8 = (row(code) for code in ("u1", "u2", "u4", "u8"))
+row_f4, row_f8 = (row(code) for code in ("f4", "f8"))
+
+
+def given_back(tape: list[Any], status: int) -> int:
+    """Give all memory of a tape back; returns ``status``."""
+    return status
+
+
+@direct(given_back)
+def closed(walk: Any, tape: View, status: Value) -> Value:
+    close = external(walk.context, walk.builder, write_close, CLOSE, passes=FEW)
+    walk.builder.call(close, [tape.data, tape.shape[0]])
+    return status
+
+
+def write_close(module: ir.Module, symbol: str, element: Any) -> None:
+    function = ir.Function(module, CLOSE, symbol)
+    builder = ir.IRBuilder(function.append_basic_block())
+    words, count = function.args
+    give = ir.Function(module, ir.FunctionType(ir.VoidType(), [BYTE]), "PyMem_RawFree")
+    with cgutils.for_range_slice(builder, ir.Constant(INTP, 0), count, ir.Constant(INTP, 2)) as (k, _):
+        builder.call(give, [builder.inttoptr(builder.load(builder.gep(words, [k])), BYTE)])
+    builder.ret_void()
