@@ -122,14 +122,13 @@ class Inliner:
             out[node] = Node(node.op, operands, {"body": steps, "length": body.length, **part}, node.type, node.name)
         return out
 
-
     def choice(self, nodes: Sequence[Node], operands: tuple[Node, ...]) -> dict[Node, Node]:
         body: Branches = nodes[0].params["body"]
         choices = Choices(operands[0], len(body.values))
         given = dict(zip(body.consts, operands[1:], strict=True))
         values: dict[Node, list[tuple[int, Node]]] = {node: [] for node in nodes}
         for k, results in enumerate(body.values):
-            asked = {x: results[x.params["result"]] for x in nodes if "result" in x.params}
+            asked: dict[Node, Node] = {x: results[x.params["result"]] for x in nodes if "result" in x.params}
             asked |= {x: x.params["value"] for x in nodes if x.params.get("branch") == k}
             inner = known(tuple(asked.values()), body.consts, operands[1:])
             for node, found in zip(asked, self.rewritten(inner, given), strict=True):

@@ -36,7 +36,21 @@ from staticad.names import LOOP_VARIABLES, Names
 from staticad.parallel import shared
 from staticad.plan import Plan, counts
 from staticad.products import contraction
-from staticad.shapes import Dim, Element, Expr, Shape, Symbol, add, known_ge, mul, product, render, substitute, symbol, symbols
+from staticad.shapes import (
+    Dim,
+    Element,
+    Expr,
+    Shape,
+    Symbol,
+    add,
+    known_ge,
+    mul,
+    product,
+    render,
+    substitute,
+    symbol,
+    symbols,
+)
 
 #: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
 #: leaves them alone.
@@ -538,10 +552,18 @@ class Body:
         All it needs is known there and nothing changes inside.
         """
         found = self.loop_variables(*index)
+        found |= {s for value in node.params.values() if isinstance(value, Expr) for s in symbols(value)}
+        ends = [self.counted[s] for s in found if s in self.counted]  # what it is made of is known there
         reads: set[Node] | None = None
-        while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
+        while (
+            scope not in ends
+            and scope.loop is not None
+            and not scope.closed
+            and scope.parent is not None
+            and scope.loop.var not in found
+        ):
             if reads is None:
-                places = self.storage.element_reads(node, index)
+                places = self.storage.element_reads(node, index) + self.storage.run_time_reads(index)
                 reads = {n for n, _ in places}
                 found |= {v for _, at in places for d in at or () for v in symbols(d)}
                 if scope.loop.var in found:  # a view of a slice that a step of the loop reads

@@ -171,4 +171,6 @@ class Call:
     params: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda params: ()
 
 
-Lowering: TypeAlias = Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Branch | Carried | Call
+Lowering: TypeAlias = (
+    Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Branch | Carried | Call
+)

@@ -30,7 +30,20 @@ from staticad.loops import (
 )
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
-from staticad.shapes import Dim, Shape, Symbol, add, evaluate, floordiv, is_static, known_ge, maximum, mul, product, symbols
+from staticad.shapes import (
+    Dim,
+    Shape,
+    Symbol,
+    add,
+    evaluate,
+    floordiv,
+    is_static,
+    known_ge,
+    maximum,
+    mul,
+    product,
+    symbols,
+)
 from staticad.store import Reads, Storage
 
 #: Workspace offsets are multiples of this many bytes: a cache line, and the widest vector there is.
@@ -50,7 +63,9 @@ class Buffer:
 
     ``axes``: those of its shape that exist in memory (loops around all uses fix the rest); ``blocks``: those of them
     that exist for one block of a loop over blocks. ``place``: "scalar" (a local variable), "work" (at ``offset`` bytes
-    of the workspace), "tape" (number ``offset`` of what has a size that is known after a loop) or "output". ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
+    of the workspace), "tape" (number ``offset`` of what has a size that is known after a loop) or "output".
+
+    ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
     the steps between which it must be kept: of such items, and of what is directly inside of them. ``base`` is set
     where other buffers of the same item have some of its memory at other steps: where what they have together begins.
     """

@@ -253,7 +253,7 @@ class Builder:
                 changing.add(node)
         still = [x for x in nodes if x not in changing]
         read = {x for node in nodes if node in changing for x in node.args if x not in changing}
-        dear = [x for x in still if x in read and isinstance(x.op.lower, Map) and x.args]
+        dear = [x for x in still if x in steps.nexts or (x in read and isinstance(x.op.lower, Map) and x.args)]
         self.fill(body, extend(self.storage, still, dear))
         return [x for x in nodes if x in changing]
 

@@ -61,7 +61,7 @@ def scan(
 def while_loop(
     cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], init: Any, max_steps: Dim | None = None
 ) -> Any:
-    """``carry = init``, then ``carry = body_fn(carry)`` as long as the scalar ``cond_fn(carry)`` is true: the last carry.
+    """``carry = init``, then ``carry = body_fn(carry)`` as long as the scalar ``cond_fn(carry)`` is true; returns it.
 
     The carry is a tensor or a nest of tensors and keeps its types; the functions are called once each, to build graphs,
     and may read any tensor. The loop runs as native code. It has derivatives of every order, forward and reverse: for
@@ -88,9 +88,7 @@ def while_loop(
         )
     after = list(aligned(init, body_fn(given), "while_loop: the carry"))
     nexts = [_next(x, carry) for x, carry in zip(after, carries, strict=True)]
-    body, outer, _ = control.close(
-        carries, [], nexts, [], control.new_count(), condition=test.node, limit=limit
-    )
+    body, outer, _ = control.close(carries, [], nexts, [], control.new_count(), condition=test.node, limit=limit)
     operands = [*(x.node for x in start), *outer]
     return rebuild(init, (wrap(control.final_of(operands, body, k)) for k in range(len(carries))))
 

@@ -203,7 +203,9 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     body: Body = nodes[0].params["body"]
     operands = nodes[0].args
     n = len(body.carries)
-    move: dict[Node, Node] = {x: placeholder(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None}
+    move: dict[Node, Node] = {
+        x: placeholder(x.type) for x, t in zip(body.inputs, tangents, strict=True) if t is not None
+    }
     asked = [x for node in nodes if (x := _asked(node)) is not None]
     while True:
         pushed = push([*body.nexts, *asked], list(move), list(move.values()))

@@ -15,7 +15,7 @@ import numpy as np
 
 from staticad.body import Failure
 from staticad.dtypes import SHORT
-from staticad.errors import DTypeError, IndexOutOfRange, ShapeError
+from staticad.errors import DTypeError, IndexOutOfRange, OutOfMemory, ShapeError, StepLimit
 from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType
 from staticad.shapes import Dim, Symbol, evaluate, render, symbols
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from staticad.runtime.load import Native
 
 Array = np.ndarray[Any, Any]
+
+#: What a failure of some kind is raised as; of any other, `ShapeError`.
+ERRORS = {"index": IndexOutOfRange, "steps": StepLimit, "memory": OutOfMemory}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +96,7 @@ class Caller:
         if status:
             assert status > 0, f"{target.name}: converted arrays do not fit"
             failure = target.failures[status - 1]
-            error = IndexOutOfRange if failure.kind == "index" else ShapeError
-            raise error(f"{target.name}: {failure.text}")
+            raise ERRORS.get(failure.kind, ShapeError)(f"{target.name}: {failure.text}")
         if outs is None:
             return tuple(fresh)
         for out, value in zip(outs, fresh, strict=True):

@@ -23,11 +23,11 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import from_dtype
 
-from staticad.errors import IndexOutOfRange, ShapeError
+from staticad.errors import ShapeError
 from staticad.interpret import plain_symbol
 from staticad.ir import ArrayType
 from staticad.names import Names
-from staticad.runtime.call import Caller, Target
+from staticad.runtime.call import ERRORS, Caller, Target
 from staticad.runtime.functions import Entry
 from staticad.runtime.kernels.memory import INTP, contiguous
 from staticad.runtime.load import Native, execute
@@ -75,11 +75,12 @@ def plain(target: Target) -> Callable[..., None]:
 def text(target: Target) -> tuple[str, dict[str, Any]]:
     """The source of the function, and what it takes from outside."""
     names = Names()
-    for name in ("call", "uncached", "empty", "uint8", "stack", "skip", "ShapeError", "IndexOutOfRange", "raw", "size"):
+    raised = {error.__name__: error for error in (ShapeError, *ERRORS.values())}
+    for name in ("call", "uncached", "empty", "uint8", "stack", "skip", "raw", "size", *raised):
         names.used.add(name)
     inputs = [names.claim(name) for name, _ in target.inputs]
     outputs = [names.claim("out") for _ in target.outputs]
-    scope: dict[str, Any] = {"ShapeError": ShapeError, "IndexOutOfRange": IndexOutOfRange, "uncached": uncached}
+    scope: dict[str, Any] = {**raised, "uncached": uncached}
     lines = ["uncached()"]
     given: list[str] = []
     for argument, (name, t) in zip(inputs, target.inputs, strict=True):
@@ -135,7 +136,7 @@ def failure_lines(target: Target) -> list[str]:
     """What to raise for each status code that is not 0."""
     lines: list[str] = []
     for code, failure in enumerate(target.failures[:RAISES], 1):
-        error = "IndexOutOfRange" if failure.kind == "index" else "ShapeError"
+        error = ERRORS.get(failure.kind, ShapeError).__name__
         lines += [f"if status == {code}:", f"    raise {error}({f'{target.name}: {failure.text}'!r})"]
     if len(target.failures) > RAISES:
         indices = [code for code, failure in enumerate(target.failures, 1) if failure.kind == "index" and code > RAISES]

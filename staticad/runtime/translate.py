@@ -3,8 +3,8 @@
 Numba's front end finds out from bytecode, over several passes, what generated code says plainly: which types its
 variables have, where its loops are. Here each statement becomes instructions when it is met. What an operator or
 function means for its types is looked up in Numba, so that the meaning is the same; only the way there is shorter.
-The language: assignments, `for` over `range`, `while True`, `if`, `return`; arrays are C-contiguous, indexed by one non-negative
-integer an axis, and an array variable is assigned once. Knows Python's syntax and Numba, no program.
+The language: assignments, `for` over `range`, `while True`, `if`, `return`; arrays are C-contiguous, indexed by one
+non-negative integer an axis, and an array variable is assigned once. Knows Python's syntax and Numba, no program.
 """
 
 # Numba and llvmlite have no types.

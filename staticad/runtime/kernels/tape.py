@@ -57,6 +57,7 @@ def grown(tape: list[Any], slot: int, size: int) -> bool:
 @direct(grown)
 def room(walk: Any, tape: View, slot: Value, size: Value) -> Value:
     builder, wanted = walk.builder, walk.cast(size, types.int64)
+    assert slot.number is not None
     words = builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)])
     enough = builder.icmp_signed("<=", wanted, builder.load(builder.gep(words, [ir.Constant(INTP, 1)])))
     found = cgutils.alloca_once(builder, ir.IntType(1))
@@ -103,6 +104,7 @@ def row(code: str) -> Any:
     @direct(view)
     def write(walk: Any, tape: View, slot: Value, offset: Value, shape: Sequence[Value]) -> View:
         builder = walk.builder
+        assert slot.number is not None
         address = builder.load(builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)]))
         place = builder.inttoptr(builder.add(address, walk.cast(offset, types.int64)), BYTE)
         return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))

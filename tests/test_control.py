@@ -1,0 +1,366 @@
+"""Branches and loops of unknown length, against JAX: values, derivatives of both modes, nesting; what they compute."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pytest
+
+import staticad as ad
+from staticad.errors import DTypeError, GraphError, IndexOutOfRange, ShapeError, StepLimit
+
+RNG = np.random.default_rng(7)
+XS, H, W, C = RNG.normal(size=(5, 3)), RNG.normal(size=3), 0.5 * RNG.normal(size=(3, 3)), RNG.normal(size=3)
+BOUND = 12
+
+
+class Static:
+    """The loops and branches of staticad under the names that the programs below use, with its functions."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ad, name)
+
+
+class Jax:
+    """JAX's; a loop of unknown length as a bounded one, which has a reverse mode."""
+
+    def __getattr__(self, name: str) -> Any:
+        import jax
+
+        return getattr(jax.numpy, name, None) or getattr(jax.lax, name)
+
+    def cond(self, pred: Any, *rest: Any) -> Any:
+        import jax
+
+        return jax.lax.cond(pred, *rest)
+
+    def while_loop(self, cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any) -> Any:
+        import jax
+
+        def step(carry: Any, _: Any) -> Any:
+            return jax.lax.cond(cond(carry), body, lambda c: c, carry), None
+
+        return jax.lax.scan(step, init, None, length=BOUND)[0]
+
+
+def branch(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.cond(p.sum(h) > 0.0, lambda h: p.sin(h) * c, lambda h: h * h + p.exp(c), h)
+
+
+def other_branch(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.cond(p.sum(h) <= 0.0, lambda h: p.sin(h) * c, lambda h: h * h + p.exp(c), h)
+
+
+def closures(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """Branches read tensors from outside, one of which is computed there, and give what is."""
+    big = p.exp(h)
+    a, b = p.cond(h[0] > c[0], lambda: (p.tanh(w @ big), h[0]), lambda: (big, p.sum(w * c)))
+    return a * b, big
+
+
+def matrix_branch(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.cond(h[1] > 0.0, lambda x: p.tanh(w @ x) @ w, lambda x: x[::-1] * p.sum(x), p.sin(c))
+
+
+def switched(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def among(k: int) -> Any:
+        return p.switch(k, [lambda x: x * x, lambda x: p.sin(x) * c, lambda x: p.sum(w @ x) * x], h)
+
+    return reduce(lambda x, y: x * y + x, [among(k) for k in range(3)])
+
+
+def nested_branches(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def inner(x: Any) -> Any:
+        return p.cond(x[1] > 0.2, lambda y: p.exp(y) * x, lambda y: y * y * c, x * 2.0)
+
+    return p.cond(h[0] > 5.0, lambda x: x, inner, h) + p.cond(h[0] > -5.0, inner, lambda x: x, c)
+
+
+def branch_in_scan(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def step(h: Any, x: Any) -> Any:
+        h2 = p.cond(x[0] > 0.0, lambda h: p.tanh(w @ h) + x, lambda h: h * x, h)
+        return h2, p.cond(h2[1] > 0.0, lambda: p.sum(h2 * c), lambda: 0.5 * h2[0])
+
+    return p.scan(step, h, xs)
+
+
+def scan_in_branch(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def loop(h: Any) -> Any:
+        return p.scan(lambda h, x: ((h2 := p.sin(h * x + c)), p.sum(h2)), h, xs)
+
+    return p.cond(h[0] > 0.0, loop, lambda h: (h, p.sum(xs, axis=1)), h), p.cond(h[0] <= 0.0, loop, loop, h * 2.0)
+
+
+def powers(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.while_loop(lambda y: p.sum(y * y) < 300.0, lambda y: y * 1.7 + p.sin(y * c), h)
+
+
+def none_at_all(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    return p.while_loop(lambda y: p.sum(y * y) < 0.0, lambda y: y * y, h * c)
+
+
+def newton(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """The square root of a scalar; two carries that are numbers."""
+    a = p.sum(h * h) + 1.0
+    x, last = p.while_loop(lambda s: abs(s[0] - s[1]) > 1e-3, lambda s: (0.5 * (s[0] + a / s[0]), s[0]), (a, 0.0 * a))
+    return x * last
+
+
+def counted(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """An integer among the carries, which tells which slice is read."""
+
+    def body(s: Any) -> Any:
+        k, y = s
+        return k + 1, p.tanh(w @ y) + xs[k]
+
+    _, y = p.while_loop(lambda s: s[0] < 4, body, (0 * p.argmax(h), h))
+    return y
+
+
+def branch_in_while(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def body(y: Any) -> Any:
+        return p.cond(y[0] > y[1], lambda y: y * 1.5 + c * c, lambda y: y[::-1] * 2.0 + p.sin(c), y)
+
+    return p.while_loop(lambda y: p.max(abs(y)) < 40.0, body, h)
+
+
+def while_in_scan(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def step(h: Any, x: Any) -> Any:
+        y = p.while_loop(lambda y: p.sum(abs(y)) < 6.0, lambda y: y * 1.8 + p.sin(x * y), p.tanh(h) + x)
+        return p.sin(y) + c, p.sum(y)
+
+    return p.scan(step, h, xs)
+
+
+def scan_in_while(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def body(y: Any) -> Any:
+        out, ys = p.scan(lambda a, x: (p.tanh(a * x) + c, p.sum(a)), y, xs)
+        return y + abs(out) + 0.1 * p.sum(ys * ys)
+
+    return p.while_loop(lambda y: p.sum(y) < 15.0, body, h)
+
+
+def while_in_while(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def body(y: Any) -> Any:
+        z = p.while_loop(lambda z: p.sum(z * z) < 20.0, lambda z: z * 2.0 + c, p.sin(y))
+        return y + abs(z)
+
+    return p.while_loop(lambda y: p.sum(y) < 15.0, body, h)
+
+
+def while_in_branch(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    def loop(h: Any) -> Any:
+        return p.while_loop(lambda y: p.sum(y * y) < 50.0, lambda y: y * 1.7 + p.sin(y * c), h)
+
+    return p.cond(h[0] > 0.0, loop, lambda h: h, h) * p.cond(h[0] > 0.0, lambda h: h, loop, h)
+
+
+PROGRAMS = [
+    branch, other_branch, closures, matrix_branch, switched, nested_branches, branch_in_scan, scan_in_branch, powers,
+    none_at_all, newton, counted, branch_in_while, while_in_scan, scan_in_while, while_in_while, while_in_branch,
+]  # fmt: skip
+
+
+def inputs(dtype: str = "float64") -> list[ad.Tensor]:
+    shapes = {"xs": ("t", 3), "h": (3,), "w": (3, 3), "c": (3,)}
+    return [ad.input(name, shape, dtype, requires_grad=True) for name, shape in shapes.items()]
+
+
+def total(p: Any, found: Any) -> Any:
+    """A scalar of everything that a program returns."""
+    flat = list(found) if isinstance(found, tuple) else [found]
+    flat = [y for x in flat for y in (x if isinstance(x, tuple) else [x])]
+    return sum((p.sum(p.sin(x) * (k + 1.0)) for k, x in enumerate(flat)), start=0.0 * p.sum(flat[0]))
+
+
+def reference(program: Callable[..., Any], order: int) -> Callable[..., Any]:
+    jax = pytest.importorskip("jax")
+
+    def loss(*args: Any) -> Any:
+        return total(jax.numpy, program(Jax(), *map(jax.numpy.asarray, args)))
+
+    f = loss
+    for _ in range(order):
+        g = jax.grad(f, argnums=(0, 1, 2, 3))
+        f = lambda *args, g=g: sum(jax.numpy.sum(jax.numpy.cos(x)) for x in g(*args))
+    return f
+
+
+@pytest.fixture(autouse=True)
+def x64() -> Any:
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        yield
+
+
+def derived(program: Callable[..., Any], given: list[ad.Tensor], order: int) -> ad.Tensor:
+    found = total(ad, program(Static(), *given))
+    for _ in range(order):
+        found = sum((ad.sum(ad.cos(g)) for g in ad.grad(found, given)), start=ad.zeros(()))
+    return found
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_values_and_derivatives_of_three_orders(program: Callable[..., Any]) -> None:
+    """Each order sums the cosines of the gradients of the one before; for either sign of the carry."""
+    given = inputs()
+    f = ad.compile(given, [derived(program, given, order) for order in range(3)])
+    for sign in (1.0, -1.0):
+        arrays = XS, sign * H, W, C
+        expected = [reference(program, order)(*arrays) for order in range(3)]
+        np.testing.assert_allclose([float(x) for x in f(*arrays)], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_forward_mode(program: Callable[..., Any]) -> None:
+    jax = pytest.importorskip("jax")
+    given = inputs()
+    tangents = [ad.input(f"t{k}", x.shape) for k, x in enumerate(given)]
+    value = total(ad, program(Static(), *given))
+    f = ad.compile([*given, *tangents], ad.jvp(value, given, tangents))
+    arrays = XS, H, W, C
+    moved = tuple(np.cos(3.0 * x) for x in arrays)
+    expected = jax.jvp(reference(program, 0), arrays, moved)[1]
+    np.testing.assert_allclose(f(*arrays, *moved), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_backward_of_a_function(program: Callable[..., Any]) -> None:
+    """What the forward function keeps for the pullback does not hold arrays of unknown size."""
+    jax = pytest.importorskip("jax")
+    given = inputs()
+    f = ad.compile(given, total(ad, program(Static(), *given)))
+    arrays = XS, H, W, C
+    _, pullback = f.vjp(*arrays)
+    expected = jax.grad(reference(program, 0), argnums=(0, 1, 2, 3))(*arrays)
+    found = pullback()
+    for x, e in zip(given, expected, strict=True):
+        np.testing.assert_allclose(found[x] if x in found else 0.0 * e, e, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("program", [branch_in_scan, scan_in_while, switched, while_in_scan])
+def test_single_precision(program: Callable[..., Any]) -> None:
+    given = inputs("float32")
+    f = ad.compile(given, [derived(program, given, order) for order in range(2)])
+    arrays = [x.astype("float32") for x in (XS, H, W, C)]
+    expected = [reference(program, order)(*(x.astype("float64") for x in arrays)) for order in range(2)]
+    np.testing.assert_allclose([float(x) for x in f(*arrays)], expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_interpreter_agrees(program: Callable[..., Any]) -> None:
+    given = inputs()
+    value = derived(program, given, 1)
+    arrays = XS, H, W, C
+    expected = ad.compile(given, value)(*arrays)
+    np.testing.assert_allclose(ad.evaluate(value, dict(zip(given, arrays, strict=True))), expected, rtol=1e-12)
+
+
+def test_one_branch_runs() -> None:
+    """The other one would find an index out of range, and is as long as it likes."""
+    x, at = ad.input("x", ("n",)), ad.input("at", (), dtype="int64")
+    y = ad.cond(at < 0, lambda: 0.0 * x[0], lambda: ad.sin(x[at]))
+    f = ad.compile([x, at], [y, ad.grad(y, x)])
+    assert f(np.ones(2), np.array(-7))[0] == 0.0
+    np.testing.assert_allclose(f(np.ones(2), np.array(1))[1], [0.0, np.cos(1.0)])
+    with pytest.raises(IndexOutOfRange):
+        f(np.ones(2), np.array(2))
+
+
+def test_what_a_loop_reads_at_its_end_is_not_read() -> None:
+    """The step that the condition refuses would read behind the array."""
+    x = ad.input("x", ("n",))
+    n, s = ad.while_loop(lambda s: s[0] < x.shape[0], lambda s: (s[0] + 1, s[1] + x[s[0]] ** 2), (0, 0.0))
+    f = ad.compile([x], [n, s, ad.grad(s, x)])
+    for size in (0, 1, 4):
+        found = f(np.arange(1.0, size + 1))
+        assert found[0] == size
+        np.testing.assert_array_equal(found[2], 2.0 * np.arange(1.0, size + 1))
+
+
+def test_a_long_tape() -> None:
+    """More than any first guess of its size, arrays of several shapes on it, twice the same."""
+    n, x = ad.input("n", (), dtype="int64"), ad.input("x", (2,))
+    _, y, z = ad.while_loop(
+        lambda s: s[0] < n, lambda s: (s[0] + 1, s[1] + 1e-5 * ad.sin(s[1]) * s[2], ad.cos(s[2])), (0, x, x[0])
+    )
+    f = ad.compile([n, x], [y, *ad.grad(ad.sum(y) + z, [x])])
+    steps, at = 100_000, np.array([0.3, 0.7])
+    first, again = f(np.array(steps), at), f(np.array(steps), at)
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    jax = pytest.importorskip("jax")
+
+    def loss(x: Any) -> Any:
+        step = lambda s, _: ((s[0] + 1e-5 * jax.numpy.sin(s[0]) * s[1], jax.numpy.cos(s[1])), None)
+        (y, z), _ = jax.lax.scan(step, (x, x[0]), None, length=steps)
+        return jax.numpy.sum(y) + z
+
+    np.testing.assert_allclose(first[1], jax.grad(loss)(at), rtol=1e-9)
+
+
+def test_the_most_steps() -> None:
+    x = ad.input("x", ())
+    y = ad.while_loop(lambda y: y < 100.0, lambda y: y * 2.0, x, max_steps=5)
+    f = ad.compile([x], [y, ad.grad(y, x)])
+    assert f(np.array(10.0)) == [160.0, 16.0]
+    with pytest.raises(StepLimit, match="5 steps"):
+        f(np.array(1e-3))
+
+
+def test_a_number_of_no_branch() -> None:
+    k, x = ad.input("k", (), dtype="int64"), ad.input("x", (3,))
+    f = ad.compile([k, x], ad.switch(k, [ad.sin, ad.cos], x))
+    np.testing.assert_allclose(f(np.array(1), H), np.cos(H))
+    for bad in (-1, 2):
+        with pytest.raises(IndexOutOfRange, match="2 branches"):
+            f(np.array(bad), H)
+
+
+def test_scalars_are_local_variables() -> None:
+    x = ad.input("x", ())
+    y = ad.while_loop(lambda y: y < 100.0, lambda y: ad.cond(y < 3.0, lambda: y * y, lambda: y + 1.0), x)
+    f = ad.compile([x], y)
+    assert f.stats.workspace_bytes == 0 and not re.search(r"m\.(copy|slot)", f.source)
+    assert f(np.array(2.5)) == pytest.approx(100.25)
+
+
+def test_in_nopython_code_and_without_jit() -> None:
+    from numba import njit
+
+    x = ad.input("x", ())
+    y = ad.while_loop(lambda y: y < 100.0, lambda y: y * y, x)
+    f = ad.compile([x], [y, ad.grad(y, x)]).njit
+
+    @njit
+    def twice(a: Any, out: Any, slope: Any) -> None:
+        f(a, out, slope)
+        f(out / 50.0, out, slope)
+
+    out, slope = np.zeros(()), np.zeros(())
+    twice(np.array(2.0), out, slope)
+    assert (out, slope) == pytest.approx((5.12**4, 4 * 5.12**3))
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "match"),
+    [
+        (lambda x: ad.cond(x, lambda: x, lambda: x), ShapeError, "use where"),
+        (lambda x: ad.cond(x[0], lambda: x, lambda: x), DTypeError, "compare"),
+        (lambda x: ad.cond(x[0] > 0, lambda: x, lambda: x[0]), ShapeError, "agree in shape"),
+        (lambda x: ad.cond(x[0] > 0, lambda: x, lambda: ad.argmax(x) + 0 * ad.arange(3)), DTypeError, "astype"),
+        (lambda x: ad.cond(x[0] > 0, lambda: (x, x), lambda: x), ShapeError, "cond: what the branches return"),
+        (lambda x: ad.switch(x[0], [ad.sin], x), DTypeError, "integer scalar"),
+        (lambda x: ad.switch(ad.argmax(x), [], x), GraphError, "no branch"),
+        (lambda x: ad.while_loop(lambda y: y, lambda y: y, x), ShapeError, "all and any"),
+        (lambda x: ad.while_loop(lambda y: y[0], lambda y: y, x), DTypeError, "truth value"),
+        (lambda x: ad.while_loop(lambda y: y[0] > 0, lambda y: y[0], x), ShapeError, "keep its shape"),
+        (lambda x: ad.while_loop(lambda y: y[0] > 0, lambda y: (y, y), x), ShapeError, "carry"),
+    ],
+)
+def test_errors_tell_the_way_out(build: Callable[[Any], Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        build(ad.input("x", (3,)))
