@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from staticad.ir import Graph, Node
+from staticad.shapes import Expr, evaluate
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -43,10 +44,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 def evaluated(graph: Graph, arrays: Sequence[Any]) -> list[Any]:
     """The outputs of ``graph`` by each op's NumPy meaning, node by node: the oracle of the compiled code."""
     values: dict[Node, Any] = dict(zip(graph.inputs, arrays, strict=True))
+    sizes: dict[str, int] = {}  # of what loops leave
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             if node not in values:
-                values[node] = node.op.numpy(*(values[x] for x in node.args), **node.params)
+                params = {k: evaluate(v, sizes) if isinstance(v, Expr) else v for k, v in node.params.items()}
+                values[node] = node.op.numpy(*(values[x] for x in node.args), **params)
+                sizes |= node.op.defines(node, values[node])
     return [np.asarray(values[out]) for out in graph.outputs]
 
 
