@@ -53,6 +53,7 @@ from staticad.errors import (
 from staticad.evaluate import evaluate
 from staticad.function import Function, compile
 from staticad.functions.control import cond, scan, switch, while_loop
+from staticad.functions.custom import checkpoint, custom_jvp, custom_vjp, stop_gradient
 from staticad.functions.elementwise import (
     abs,
     acos,
@@ -242,6 +243,7 @@ __all__ = [
     "broadcast_to",
     "cbrt",
     "ceil",
+    "checkpoint",
     "clip",
     "compile",
     "concat",
@@ -255,6 +257,8 @@ __all__ = [
     "cumsum",
     "cumulative_prod",
     "cumulative_sum",
+    "custom_jvp",
+    "custom_vjp",
     "diagonal",
     "digamma",
     "dim",
@@ -367,6 +371,7 @@ __all__ = [
     "stack",
     "state",
     "std",
+    "stop_gradient",
     "subtract",
     "sum",
     "swapaxes",

@@ -71,13 +71,15 @@ class Op:
 
 @dataclass(frozen=True)
 class Together:
-    """Derivatives of several results of one loop at once.
+    """Derivatives of several results of one loop (or of one call) at once.
 
     ``vjp(nodes, cotangents)`` gives a cotangent (or None) for each operand, ``jvp(nodes, tangents)``, given those of
-    the operands, a tangent (or None) for each node."""
+    the operands, a tangent (or None) for each node. The first ``own`` operands are each result's own, and none of what
+    they are made of is differentiated through them."""
 
     vjp: Callable[[Sequence[Node], Sequence[Node]], Sequence[Node | None]]
     jvp: Callable[[Sequence[Node], Sequence[Node | None]], Sequence[Node | None]]
+    own: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +357,8 @@ def verify(graph: Graph) -> None:
 
 def loop_key(node: Node) -> object:
     """What the results of one loop have in common; the node itself where it is no result of a loop."""
-    return (node.params["body"], node.args) if node.op.together is not None else node
+    together = node.op.together
+    return node if together is None else (node.params["body"], node.args[together.own :])
 
 
 def node_names(nodes: Iterable[Node]) -> dict[Node, str]:

@@ -76,7 +76,7 @@ class View:
 
     ``alias``: the result's elements are the operand's, all of them in the same memory order (a reshape), so that a
     stored operand needs no loop at all; ``write(node, index)`` is then the inverse of ``read``: where element ``index``
-    of the operand goes in the result.
+    of the operand goes in the result. Operands after the first are not read, only waited for.
     """
 
     read: Callable[[Node, tuple[Dim, ...]], Read]

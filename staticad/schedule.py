@@ -7,7 +7,7 @@ that joins it, goes over the steps of a block inside of a loop over blocks. Know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staticad.interchange import interchanged
@@ -69,6 +69,11 @@ class Nest:
 
     def __post_init__(self) -> None:
         self.roots = {node for node, _ in self.reads}
+
+    def wait(self, buffers: Iterable[Node]) -> None:
+        """Come after what writes ``buffers``, in another loop."""
+        self.reads = [*self.reads, *((node, None) for node in buffers)]
+        self.roots |= set(buffers)
 
     def rename(self, old: Symbol, new: Symbol) -> None:
         """Use the loop variable ``new`` instead of ``old``."""
@@ -167,6 +172,8 @@ class Builder:
             nests = self.nests(node)
             if isinstance(lower, Contract):
                 nests = chosen(body, [(cut, self.part(node, cut)) for cut in cuts(node)]) or nests
+            for nest in nests:
+                nest.wait(self.storage.waits.get(node, ()))
             if len(nests) == 2:
                 place_pair(body, nests[0], nests[1])
             else:

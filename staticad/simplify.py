@@ -8,7 +8,18 @@ from collections.abc import Iterable
 import numpy as np
 
 from staticad.ir import Graph, Node, Op, rewrite
-from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, sources, transcendental, views
+from staticad.ops import (
+    arithmetic,
+    calls,
+    creation,
+    indexing,
+    logic,
+    products,
+    reductions,
+    sources,
+    transcendental,
+    views,
+)
 from staticad.ops.table import TABLE
 from staticad.power_rules import (
     abs_of_positive,
@@ -19,7 +30,7 @@ from staticad.power_rules import (
     power_of_half,
 )
 from staticad.small_products import small_product
-from staticad.stable import STABLE, log_softmax
+from staticad.stable import STABLE, log_softmax, under_views
 from staticad.view_rules import (
     Rule,
     broadcast_twice,
@@ -73,6 +84,12 @@ def is_value(node: Node, number: float) -> bool:
 def drop(node: Node) -> Node | None:
     """A mark that only differentiation looks at is its operand."""
     return node.args[0]
+
+
+def after_constants(node: Node) -> Node | None:
+    """Constants are there from the start: nobody waits for them."""
+    x, *others = node.args
+    return x if constant(x) is not None or all(constant(under_views(y)[0]) is not None for y in others) else None
 
 
 def drop_same_shape(node: Node) -> Node | None:
@@ -305,6 +322,8 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     sources.stop_gradient: (drop,),
     sources.nonempty:      (drop,),
     sources.assume_shape:  (drop_same_shape,),
+    calls.result:          (drop,),
+    calls.after:           (after_constants,),
     arithmetic.multiply:   (multiply_by_one, multiply_by_minus_one, multiply_by_zero, multiply_negatives,
                             multiply_by_itself),
     arithmetic.divide:     (divide_by_one, divide_by_power_of_two),

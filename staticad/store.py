@@ -28,12 +28,14 @@ class Storage:
     """The decisions.
 
     ``stored``: nodes in topological order; ``root[node]``: the node whose buffer a stored node writes; ``whole``: those
-    that are results, or that products and library calls read from memory.
+    that are results, or that products and library calls read from memory; ``waits[node]``: the buffers that must be
+    written before ``node`` is computed though it does not read them.
     """
 
     stored: dict[Node, None] = field(default_factory=dict[Node, None])
     root: dict[Node, Node] = field(default_factory=dict[Node, Node])
     whole: set[Node] = field(default_factory=set[Node])
+    waits: dict[Node, frozenset[Node]] = field(default_factory=dict[Node, "frozenset[Node]"])
 
     def has_memory(self, node: Node) -> bool:
         return node in self.root or isinstance(node.op.lower, Source)
@@ -154,7 +156,7 @@ def extend(
     """
     users: dict[Node, list[Node]] = {node: [] for node in nodes}
     for node in nodes:
-        for x in dict.fromkeys(node.args):
+        for x in dict.fromkeys(read_by(node)):
             if x in users:
                 users[x].append(node)
     outputs = set(results)
@@ -170,7 +172,12 @@ def extend(
         if isinstance(lower, Carried):
             storage.root[node] = node
             continue
-        operands = dict.fromkeys(node.args)
+        operands = dict.fromkeys(read_by(node))
+        if waits := frozenset[Node]().union(*(storage.waits.get(x, ()) for x in operands if x not in storage.root)):
+            storage.waits[node] = waits
+        if len(node.args) > 1 and isinstance(lower, View):
+            others = (_strided_base(x) for x in node.args[1:])
+            storage.waits[node] = waits.union(storage.buffer(x) for x in others if x is not None and x in storage.root)
         cost[node] = sum(cost[x] for x in operands) + (lower.cost if isinstance(lower, Map) else 0)
         size[node] = 1 + sum(size[x] for x in operands)
         keep = node in kept or not isinstance(lower, (Map, View)) or size[node] > EXPRESSION_SIZE
@@ -179,6 +186,11 @@ def extend(
             storage.root[node] = _root(node, lower, users, outputs, storage, nexts or {})
             cost[node], size[node] = 0, 0
     return list(storage.stored)[before:]
+
+
+def read_by(node: Node) -> tuple[Node, ...]:
+    """The operands whose elements a node is computed from."""
+    return node.args[:1] if isinstance(node.op.lower, View) else node.args
 
 
 def _root(
@@ -249,6 +261,8 @@ def _bases(nodes: Sequence[Node]) -> set[Node]:
     needed: set[Node] = set()
     for node in nodes:
         lower = node.op.lower
+        if isinstance(lower, View):
+            needed.update(x for x in map(_strided_base, node.args[1:]) if x is not None and x.args)
         if isinstance(lower, (Source, Uninitialised, Map, View)) or not (node.args):
             continue
         if isinstance(lower, (Contract, Repeat, Branch)):

@@ -72,7 +72,7 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "control", "table",
+    "views", "reductions", "products", "indexing", "control", "calls", "table",
 ]
 # fmt: on
 

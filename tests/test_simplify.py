@@ -19,7 +19,18 @@ from staticad import simplify as rules
 from staticad.autodiff import pull
 from staticad.dtypes import as_dtype
 from staticad.ir import ArrayType, Cell, Graph, Node, verify
-from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, sources, transcendental, views
+from staticad.ops import (
+    arithmetic,
+    calls,
+    creation,
+    indexing,
+    logic,
+    products,
+    reductions,
+    sources,
+    transcendental,
+    views,
+)
 from staticad.simplify import RULES, simplify
 
 #: What floats are tried on; integers and bools are cast from the finite ones.
@@ -93,6 +104,9 @@ CASES = [
     Case(rules.drop, lambda: sources.leaf(X, cell=Cell()), "return x"),
     Case(rules.drop, lambda: sources.stop_gradient(X), "return x"),
     Case(rules.drop, lambda: sources.nonempty(X, axes=(0,), what="max"), "return x"),
+    Case(rules.drop, lambda: calls.checkpointed([Y], lambda y: [X])[0], "return x"),
+    Case(rules.after_constants, lambda: calls.after(X, const(1.0), row(const(2.0))), "return x"),
+    Case(rules.after_constants, lambda: calls.after(const(1.0), X), "%0: f64[12] = full(value=1.0, shape=(12,), dtype=float64); return %0"),
     Case(rules.drop_same_shape, lambda: sources.assume_shape(X, shape=(12,)), "return x"),
     Case(rules.multiply_by_one, lambda: X * 1, "return x"),
     Case(rules.multiply_by_one, lambda: 1 * I, "return i"),

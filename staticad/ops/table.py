@@ -8,6 +8,7 @@ from __future__ import annotations
 from staticad.ir import Op
 from staticad.ops import (
     arithmetic,
+    calls,
     control,
     creation,
     indexing,
@@ -22,6 +23,7 @@ from staticad.ops import (
 
 FAMILIES = (
     sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control,
+    calls,
 )  # fmt: skip
 
 

@@ -1,0 +1,155 @@
+"""Calls: what a function computed from its arguments, with derivatives of its own; knows one rule, a checkpoint's.
+
+A call leaves the nodes of its function in the graph, made of operands that derivatives stop at, and a `result` on top
+of them, whose derivatives go around them to the operands of the call. Simplification drops both, so that nothing behind
+it knows of calls. A checkpoint computes its function again for a derivative, from operands that are there no sooner
+than the cotangents.
+"""
+
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staticad.ir import ArrayType, Example, Node, Op, Together, clone, toposort_until
+from staticad.lowering import Source
+from staticad.ops.sources import SAME, input_, stop_gradient
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What the results of one call share: ``rule`` gives their derivatives, as for an op with several results."""
+
+    rule: Together
+
+    def __str__(self) -> str:
+        return f"call@{id(self):x}"
+
+
+def placeholder(t: ArrayType) -> Node:
+    """A node that stands for another of its type while a rule is written down."""
+    return input_(name="argument", source=object(), type=t)
+
+
+def results(operands: Sequence[Node], outs: Sequence[Node], rule: Together) -> list[Node]:
+    """The results of a call whose function made ``outs`` of ``operands``."""
+    call = Call(rule)
+    return [result(out, *operands, body=call, number=k) for k, out in enumerate(outs)]
+
+
+# ---- the inside of a call
+
+
+def inside(outs: Iterable[Node], arguments: Iterable[Node]) -> tuple[list[Node], Container[Node]]:
+    """The nodes below ``outs`` down to ``arguments``, operands first; and which of them depend on those."""
+    known = dict.fromkeys(arguments)
+    own = set(known)
+    order: list[Node] = []
+    for out in outs:
+        for node in toposort_until(out, known):
+            known[node] = None
+            order.append(node)
+            if any(x in own for x in node.args):
+                own.add(node)
+    return order, own
+
+
+def substituted(outs: Sequence[Node], values: Mapping[Node, Node]) -> list[Node]:
+    """``outs`` with ``values`` for the nodes that they stand for."""
+    order, own = inside(outs, values)
+    new = dict(values)
+    for node in order:
+        new[node] = clone(node, tuple(new[x] for x in node.args)) if node in own else node
+    return [new[x] for x in outs]
+
+
+def read_outside(outs: Sequence[Node], arguments: Sequence[Node]) -> list[Node]:
+    """What a function reads that is no argument of it, numbers apart."""
+    order, own = inside(outs, arguments)
+    read = dict.fromkeys(x for node in order if node in own for x in node.args if x not in own)
+    read |= dict.fromkeys(x for x in outs if x not in own)
+    return [x for x in read if x.args or isinstance(x.op.lower, Source)]
+
+
+# ---- checkpoints
+
+
+def checkpointed(operands: Sequence[Node], function: Callable[[list[Node]], Sequence[Node]]) -> list[Node]:
+    """A call of ``function`` whose inside derivatives compute again. What it reads from outside become operands."""
+    arguments = [placeholder(x.type) for x in operands]
+    outs = list(function(arguments))
+    outer = read_outside(outs, arguments)
+    more = [placeholder(x.type) for x in outer]
+    outs = substituted(outs, {**dict(zip(arguments, arguments, strict=True)), **dict(zip(outer, more, strict=True))})
+    return recomputed([*operands, *outer], [*arguments, *more], outs)
+
+
+def recomputed(operands: Sequence[Node], arguments: Sequence[Node], outs: Sequence[Node]) -> list[Node]:
+    """A call of the function that makes ``outs`` of ``arguments``, and again for each derivative."""
+    from staticad.autodiff import pull, push
+
+    def vjp(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
+        xs = nodes[0].args[1:]
+        seeds = [placeholder(g.type) for g in gs]
+        found = pull([outs[node.params["number"]] for node in nodes], arguments, seeds)
+        # Only there when the cotangents are, or it would be computed beside the forward pass, and kept.
+        given = [*(after(x, *gs) for x in xs), *gs]
+        return [None, *together(found, given, [*arguments, *seeds])]
+
+    def jvp(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence[Node | None]:
+        moves = [(x, t) for x, t in zip(arguments, tangents[1:], strict=True) if t is not None]
+        seeds = [placeholder(t.type) for _, t in moves]
+        found = push([outs[node.params["number"]] for node in nodes], [x for x, _ in moves], seeds)
+        return together(found, [*nodes[0].args[1:], *(t for _, t in moves)], [*arguments, *seeds])
+
+    def together(found: Sequence[Node | None], given: Sequence[Node], stand: Sequence[Node]) -> list[Node | None]:
+        """The derivatives that there are, as a call that is computed again in its turn."""
+        there = iter(recomputed(given, stand, [x for x in found if x is not None]))
+        return [None if x is None else next(there) for x in found]
+
+    computed = substituted(outs, dict(zip(arguments, map(stop_gradient, operands), strict=True)))
+    return results(operands, computed, Together(vjp, jvp, own=1))
+
+
+# ---- ops
+
+
+def _vjp(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
+    return nodes[0].params["body"].rule.vjp(nodes, gs)
+
+
+def _jvp(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence[Node | None]:
+    return nodes[0].params["body"].rule.jvp(nodes, tangents)
+
+
+def _sample() -> Array:
+    return np.array([[1.5, -2.0, 0.25], [3.0, -0.5, 1.0]])
+
+
+def _identity_examples() -> Iterable[Example]:
+    """A call of the identity, whose rule passes on what it gets."""
+    rule = Together(lambda nodes, gs: (gs[0], None), lambda nodes, tangents: tangents[:1], own=1)
+    yield Example((_sample(), np.array(3)), {"body": Call(rule), "number": 0})
+
+
+# fmt: off
+#: What a function computed, operand 0, as result ``number`` of a call whose operands follow it.
+result = Op(
+    name="result", infer=lambda out, *operands, body, number: out, numpy=lambda out, *operands, body, number: out,
+    lower=SAME, vjp=lambda node, g: _vjp([node], [g]), jvp=lambda node, tangents: _jvp([node], tangents)[0],
+    together=Together(_vjp, _jvp, own=1), examples=_identity_examples,
+)
+#: Operand 0, for what is computed no sooner than the operands that follow it.
+after = Op(
+    name="after", infer=lambda x, *others: x, numpy=lambda x, *others: x, lower=SAME,
+    vjp=lambda node, g: [g, *[None] * (len(node.args) - 1)], jvp=lambda node, tangents: tangents[0],
+    examples=lambda: [Example((_sample(), np.ones(2))), Example((_sample(),))],
+)
+# fmt: on
