@@ -52,7 +52,7 @@ from staticad.errors import (
 )
 from staticad.evaluate import evaluate
 from staticad.function import Function, compile
-from staticad.functions.control import cond, scan, switch, while_loop
+from staticad.functions.branches import cond, switch
 from staticad.functions.custom import checkpoint, custom_jvp, custom_vjp, stop_gradient
 from staticad.functions.elementwise import (
     abs,
@@ -136,6 +136,7 @@ from staticad.functions.elementwise import (
     where,
 )
 from staticad.functions.indexing import take, take_along_axis
+from staticad.functions.loops import associative_scan, map, scan, while_loop
 from staticad.functions.manipulation import (
     broadcast_arrays,
     broadcast_to,
@@ -228,6 +229,7 @@ __all__ = [
     "asarray",
     "asin",
     "asinh",
+    "associative_scan",
     "astype",
     "atan",
     "atan2",
@@ -318,6 +320,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "map",
     "matmul",
     "matrix_transpose",
     "max",

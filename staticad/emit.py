@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from staticad.body import Failure, Module
 from staticad.expressions import CODE, array_code, comment, tidy
@@ -250,6 +251,9 @@ def function_text(decorator: str, name: str, arguments: Sequence[str], lines: Se
 
 def fold(line: str) -> str:
     """A long call of many arguments, on several lines."""
-    if len(line) <= 150 or "  #" in line or not line.endswith(")"):
+    if len(line) <= 150 or "  #" in line or not line.endswith(")") or not re.match(r"\s*(\w+ = )?[\w.]+\(", line):
+        return line
+    depths = accumulate((c == "(") - (c == ")") for c in line[line.index("(") :])
+    if 0 in list(depths)[:-1]:  # more than the call: a break may not stand between its parts
         return line
     return textwrap.fill(line, 110, subsequent_indent="        ", break_long_words=False)

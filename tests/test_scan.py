@@ -279,3 +279,126 @@ def test_a_running_sum_down_columns_inside_a_step() -> None:
     found = ad.compile([x], [carry, ys])(given)
     np.testing.assert_allclose(found[0], last, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(found[1], np.stack(kept), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("steps", [11, 12, 3, 0, "n"])
+@pytest.mark.parametrize("how", [{"unroll": 4}, {"checkpoint": 4}, {"checkpoint": "sqrt", "unroll": 2}])
+def test_steps_in_segments_give_the_same(how: dict[str, Any], steps: int | str, reverse: bool) -> None:
+    """Whether the segments come out even or not; second derivatives too."""
+    if steps == "n" and "sqrt" in how.values():
+        with pytest.raises(ShapeError, match="static"):
+            ad.scan(lambda h, x: (h * x, h), ad.zeros(3), ad.input("x", ("n", 3)), **how)
+        return
+    xs, h, w = ad.input("xs", (steps, 3)), ad.input("h", (3,)), ad.input("w", (3, 3))
+    x = np.random.default_rng(1).normal(size=(11 if steps == "n" else steps, 3))
+
+    def results(**options: Any) -> list[Any]:
+        total, (ys, _) = ad.scan(
+            lambda h, x: ((h2 := ad.tanh(w @ h + x)), (h2 * x, None)), h, xs, reverse=reverse, **options
+        )
+        value = ad.sum(ad.sin(total)) + ad.sum(ys * ys)
+        slopes = ad.grad(value, [xs, h, w])
+        return ad.compile([xs, h, w], [ys, *slopes, ad.grad(sum(ad.sum(g * g) for g in slopes), w)])(x, H, W)
+
+    for a, b in zip(results(**how), results(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_segments_take_less_memory() -> None:
+    xs, h = ad.input("xs", (1024, 50)), ad.input("h", (50,))
+
+    def work(**options: Any) -> int:
+        last, _ = ad.scan(lambda h, x: (ad.tanh(h * x), None), h, xs, **options)
+        size = ad.compile([xs, h], ad.grad(ad.sum(last * last), h)).stats.workspace_bytes
+        assert isinstance(size, int)
+        return size
+
+    assert work() > 8 * 1024 * 50
+    assert work(checkpoint="sqrt") < 3 * 8 * 32 * 50
+    assert work(checkpoint=128) < 8 * (128 + 8) * 50 + 4000
+
+
+def test_a_length_known_at_run_time() -> None:
+    k, h = ad.input("k", (), dtype="int64"), ad.input("h", (3,))
+    last, ys = ad.scan(lambda h, _: (ad.sin(h) * 1.5, None), h, length=k)
+    assert ys is None
+    f = ad.compile([k, h], [last, ad.grad(ad.sum(last), h)])
+    p = JaxNames()
+    for steps in (0, 1, 5):
+
+        def value(h: Any, steps: int = steps) -> Any:
+            for _ in range(steps):
+                h = p.sin(h) * 1.5
+            return p.sum(h)
+
+        np.testing.assert_allclose(f(np.array(steps), H)[1], p.jax.grad(value)(H), rtol=1e-12)
+    with pytest.raises(GraphError, match="slice them"):
+        ad.scan(lambda h, x: (h, None), h, ad.zeros((4, 3)), length=k)
+    with pytest.raises(GraphError, match="leave no ys"):
+        ad.scan(lambda h, x: (h, h), h, length=k)
+
+
+@pytest.mark.parametrize(("axis", "reverse"), [(0, False), (1, True), (-1, False)])
+def test_associative_scan_is_that_of_jax(axis: int, reverse: bool) -> None:
+    """Linear recurrences, h <- a h + b, as pairs; and products."""
+    a, b = ad.input("a", ("m", "n")), ad.input("b", ("m", "n"))
+
+    p = JaxNames()
+
+    def expected(x: Any, y: Any) -> Any:
+        return p.jax.lax.associative_scan(lambda s, t: (s[0] * t[0], t[0] * s[1] + t[1]), (x, y), reverse, axis)
+
+    def both(s: Any, t: Any) -> Any:
+        return s[0] * t[0], t[0] * s[1] + t[1]
+
+    found = ad.associative_scan(both, (a, b), reverse, axis)
+    weights = [np.cos(XS), np.sin(XS)]
+    value = sum(ad.sum(x * w) for x, w in zip(found, weights, strict=True))
+    f = ad.compile([a, b], [*found, *ad.grad(value, [a, b])])
+    arrays = XS + 1.0, XS[::-1] * 0.7
+
+    def loss(x: Any, y: Any) -> Any:
+        return sum(p.sum(x * w) for x, w in zip(expected(x, y), weights, strict=True))
+
+    for g, e in zip(f(*arrays), [*expected(*arrays), *p.jax.grad(loss, argnums=(0, 1))(*arrays)], strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-11)
+
+
+def test_map_computes_each_item_by_itself() -> None:
+    """With branches and numbers of steps of its own; derivatives with respect to items and to what they share."""
+    x, w = ad.input("x", ("n", 3)), ad.input("w", (3, 3))
+
+    def item(p: Any, while_loop: Any) -> Callable[[Any], Any]:
+        def one(x: Any) -> Any:
+            y = while_loop(lambda y: p.sum(y * y) < 9.0, lambda y: 1.5 * y + p.sin(w_of[p] @ y), x)
+            return {"y": y * x[0], "total": p.sum(y)}
+
+        return one
+
+    p = JaxNames()
+    w_of: dict[Any, Any] = {ad: w, p: None}
+    found = ad.map(item(ad, ad.while_loop), x)
+    value = ad.sum(ad.sin(found["y"])) + ad.sum(found["total"] * found["total"])
+    f = ad.compile([x, w], [found["total"], *ad.grad(value, [x, w])])
+
+    def bounded(cond: Any, body: Any, init: Any) -> Any:
+        step = lambda y, _: (p.jax.lax.cond(cond(y), body, lambda y: y, y), None)
+        return p.jax.lax.scan(step, init, None, length=20)[0]
+
+    def loss(x: Any, w: Any) -> Any:
+        w_of[p] = w
+        out = p.jax.lax.map(item(p, bounded), x)
+        return p.sum(p.sin(out["y"])) + p.sum(out["total"] ** 2)
+
+    for g, e in zip(f(XS, W)[1:], p.jax.grad(loss, argnums=(0, 1))(p.array(XS), p.array(W)), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-10)
+    assert f(XS[:0], W)[0].shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "options", [{"unroll": 0}, {"unroll": 1.5}, {"checkpoint": 0}, {"checkpoint": "all"}, {"unroll": True}]
+)
+def test_options_that_are_none(options: dict[str, Any]) -> None:
+    with pytest.raises(GraphError, match="positive number of steps"):
+        ad.scan(lambda h, x: (h * x, h), ad.zeros(3), ad.input("x", ("n", 3)), **options)

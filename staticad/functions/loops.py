@@ -1,0 +1,276 @@
+"""Loops in graphs, over slices or as long as a condition holds; traces bodies, knows nothing of how they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import isqrt
+from typing import Any, Literal, TypeAlias
+
+from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.functions.custom import checkpoint as again
+from staticad.functions.manipulation import concat, expand_dims, moveaxis, reshape, squeeze, stack
+from staticad.functions.operands import as_tensor
+from staticad.ir import ArrayType, Node
+from staticad.nests import aligned, leaves, map_leaves, rebuild
+from staticad.ops import control, creation, sources
+from staticad.shapes import Dim, as_dim
+from staticad.tensor import Tensor, wrap
+
+#: One step of a scan: from a carry and a slice to the next carry and what the step leaves.
+Body: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def scan(
+    f: Body,
+    init: Any,
+    xs: Any = None,
+    length: Dim | Tensor | None = None,
+    reverse: bool = False,
+    unroll: int = 1,
+    checkpoint: int | Literal["sqrt"] | None = None,
+) -> tuple[Any, Any]:
+    """A loop that carries values from step to step: ``(carry, ys)`` after ``carry, y = f(carry, x)`` for each x of xs.
+
+    ``init``, ``xs``, the carry and ``y`` are tensors or nests of them (tuples, lists, dicts); x is a slice of ``xs``
+    along the first axis, which is as long for all of them, and ``ys`` has the ``y`` of all steps along a new first
+    axis. Without ``xs`` there are ``length`` steps and x is None. The carry keeps its types. With ``reverse`` the loop
+    goes from the last slice to the first, and ``ys`` stand where their slices stand. ``f`` is called once, to build the
+    graph of a step, and may read any tensor. The loop runs as native code, without a call in a step, and has all
+    derivatives: the backward pass is a loop over what the steps left.
+
+    ``length`` may also be an integer scalar, known when the compiled function is called; there are no ``ys`` then.
+    With ``unroll``, so many steps are made one. With ``checkpoint``, the steps leave nothing but the carry of every
+    so-many-th (``"sqrt"``: the square root of their number, which must be static), from which the backward pass
+    computes each such segment again: it keeps less and computes more (see ``Function.stats``).
+
+    Raises `ShapeError`, `DTypeError`, and `GraphError` where ``f`` does not return a pair, or an option is none.
+
+    >>> import numpy as np, staticad as ad
+    >>> x = ad.input("x", ("n",))
+    >>> total, sums = ad.scan(lambda total, x: (total + x, total + x), 0.0, x)
+    >>> f = ad.compile([x], [total, sums, ad.grad(total * total, x)])
+    >>> f(np.array([1.0, 2.0, 3.0]))
+    [array(6.), array([1., 3., 6.]), array([12., 12., 12.])]
+    """
+    start = [as_tensor(x) for x in leaves(init)]
+    if isinstance(length, Tensor):
+        return _scan_while(f, init, xs, length)
+    sliced = [as_tensor(x) for x in leaves(xs)] if xs is not None else []
+    steps = _length(sliced, length)
+    if checkpoint is not None:
+        size = _root(steps) if checkpoint == "sqrt" else _segment("checkpoint", checkpoint)
+        part = again(partial(scan, f, length=size, reverse=reverse, unroll=unroll))
+        return _in_segments(f, part, init, xs, steps, size, reverse)
+    if _segment("unroll", unroll) > 1:
+        part = partial(_unrolled, f, unroll, reverse)
+        return _in_segments(f, part, init, xs, steps, unroll, reverse)
+    carries = [sources.placeholder(x.node.type, "carry") for x in start]
+    slices = [sources.placeholder(ArrayType(x.dtype, x.shape[1:]), "x") for x in sliced]
+    given = None if xs is None else rebuild(xs, (Tensor(x) for x in slices))
+    after, ys = _pair(f(rebuild(init, (Tensor(x) for x in carries)), given))
+    kept = [y for y in leaves(ys) if y is not None]
+    nexts = [_next(x, carry) for x, carry in zip(aligned(init, after, "scan: the carry"), carries, strict=True)]
+    body, outer, values = control.close(carries, slices, nexts, [as_tensor(y).node for y in kept], steps, reverse)
+    operands = [*(x.node for x in start), *(x.node for x in sliced), *outer]
+    finals = (wrap(control.final_of(operands, body, k)) for k in range(len(carries)))
+    stacks = iter([wrap(control.stack_of(operands, body, value)) for value in values])
+    return rebuild(init, finals), rebuild(ys, (None if y is None else next(stacks) for y in leaves(ys)))
+
+
+def _root(steps: Dim) -> int:
+    """The square root of a number of steps, rounded up; at least 1."""
+    if not isinstance(steps, int):
+        raise ShapeError(f'scan: checkpoint="sqrt" needs a static number of steps, not {steps}; give a number instead')
+    return isqrt(max(steps, 1) - 1) + 1
+
+
+def _segment(option: str, size: Any) -> int:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise GraphError(f"scan: {option} is a positive number of steps, not {size!r}")
+    return size
+
+
+def _in_segments(f: Body, part: Body, init: Any, xs: Any, steps: Dim, size: int, reverse: bool) -> tuple[Any, Any]:
+    """A scan in steps of ``part``, which does ``size`` steps of ``f``; steps that are left over are done by ``f``."""
+    many, rest = steps // size, steps % size
+
+    def segments(x: Tensor) -> Tensor:
+        return reshape(x[: many * size], (many, size, *x.shape[1:]))
+
+    def first(carry: Any) -> tuple[Any, Any]:
+        given = None if xs is None else map_leaves(lambda x: segments(as_tensor(x)), xs)
+        carry, ys = scan(part, carry, given, many, reverse)
+        flat = (None if y is None else reshape(y, (many * size, *y.shape[2:])) for y in leaves(ys))
+        return carry, rebuild(ys, flat)
+
+    def last(carry: Any) -> tuple[Any, Any]:
+        if xs is None:
+            return scan(f, carry, None, rest, reverse)
+        return scan(f, carry, map_leaves(lambda x: as_tensor(x)[many * size :], xs), None, reverse)
+
+    if rest == 0:
+        return first(init)
+    if many == 0:
+        return last(init)
+    carry, later = (last if reverse else first)(init)
+    carry, earlier = (first if reverse else last)(carry)
+    if not reverse:
+        earlier, later = later, earlier
+    pairs = zip(leaves(earlier), leaves(later), strict=True)
+    return carry, rebuild(earlier, (None if x is None else concat([x, y]) for x, y in pairs))
+
+
+def _unrolled(f: Body, size: int, reverse: bool, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """``size`` steps of ``f``, one after the other."""
+    found: list[Any] = [None] * size
+    for k in reversed(range(size)) if reverse else range(size):
+        pair = f(carry, None if xs is None else map_leaves(lambda x, k=k: x[k], xs))
+        carry, found[k] = _pair(pair)
+    columns = zip(*(leaves(y) for y in found), strict=True)
+    return carry, rebuild(found[0], (None if column[0] is None else stack(column) for column in columns))
+
+
+def _scan_while(f: Body, init: Any, xs: Any, length: Tensor) -> tuple[Any, Any]:
+    """A scan of a length known at run time."""
+    if length.shape or length.dtype.kind not in "iu":
+        raise (ShapeError if length.shape else DTypeError)(
+            f"scan: length is a dimension or an integer scalar, not {length.node.type}"
+        )
+    if xs is not None:
+        raise GraphError("scan: with xs, their first axis tells the number of steps; slice them instead of length=...")
+
+    def step(state: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+        carry, ys = _pair(f(state[1], None))
+        if any(y is not None for y in leaves(ys)):
+            raise GraphError("scan: steps whose number is known at run time leave no ys; return (carry, None)")
+        return state[0] + 1, carry
+
+    return while_loop(lambda state: state[0] < length, step, (0 * length, init))[1], None
+
+
+def _pair(found: Any) -> tuple[Any, Any]:
+    if not isinstance(found, (tuple, list)) or len(found) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        raise GraphError(f"scan: the body returns a pair (carry, y), not {type(found).__name__}")  # pyright: ignore[reportUnknownArgumentType]
+    return found[0], found[1]  # pyright: ignore[reportUnknownVariableType]
+
+
+def map(f: Callable[[Any], Any], xs: Any) -> Any:  # noqa: A001
+    """``f(x)`` for every slice of ``xs`` along the first axis, stacked along a new first axis.
+
+    ``xs``, x and what ``f`` returns are tensors or nests of them. Items do not depend on each other: they run on all
+    cores where there is enough to do, and each takes its own branches and numbers of steps. To compute items together,
+    element by element, use `staticad.vmap`.
+
+    Raises `ShapeError`: ``xs`` have no first axis, or differ in it.
+
+    >>> import numpy as np, staticad as ad
+    >>> x = ad.input("x", ("n",))
+    >>> halvings = ad.map(lambda a: ad.while_loop(lambda s: s[0] > 1, lambda s: (s[0] / 2, s[1] + 1), (a, 0))[1], x)
+    >>> ad.compile([x], halvings)(np.array([0.5, 3.0, 100.0]))
+    array([0, 2, 7])
+    """
+    return scan(lambda _, x: ((), f(x)), (), xs)[1]
+
+
+def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """All partial results of an associative operation: ``[x0, fn(x0, x1), fn(fn(x0, x1), x2), ...]`` along ``axis``.
+
+    ``elems`` is a tensor or a nest of them, as long along ``axis``, with at least one element; ``fn`` takes and returns
+    such nests, of any length along ``axis`` (it is called with length 1, to build its graph). With ``reverse``, from
+    the last to the first. It runs as one native loop over the elements.
+
+    Raises `ShapeError`, `AxisError`.
+
+    >>> import numpy as np, staticad as ad
+    >>> x = ad.input("x", ("n",))
+    >>> products = ad.associative_scan(lambda a, b: a * b, x)
+    >>> ad.compile([x], products)(np.array([1.0, 2.0, 3.0, 4.0]))
+    array([ 1.,  2.,  6., 24.])
+    """
+    xs = map_leaves(lambda x: moveaxis(as_tensor(x), axis, 0), elems)
+    rest, one = (slice(None, -1), slice(-1, None)) if reverse else (slice(1, None), slice(0, 1))
+
+    def combined(carry: Any, x: Any) -> tuple[Any, Any]:
+        pair = (map_leaves(lambda t: moveaxis(expand_dims(t, axis=0), 0, axis), nest) for nest in (carry, x))
+        out = aligned(carry, fn(*pair), "associative_scan: what fn returns")
+        found = rebuild(carry, (squeeze(moveaxis(as_tensor(t), axis, 0), axis=0) for t in out))
+        return found, found
+
+    start = map_leaves(lambda x: x[one], xs)
+    _, later = scan(combined, map_leaves(lambda x: squeeze(x, axis=0), start), map_leaves(lambda x: x[rest], xs),
+                    reverse=reverse)  # fmt: skip
+    pairs = zip(leaves(start), leaves(later), strict=True)
+    whole = (moveaxis(concat([y, x] if reverse else [x, y]), 0, axis) for x, y in pairs)
+    return rebuild(elems, whole)
+
+
+def while_loop(
+    cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], init: Any, max_steps: Dim | None = None
+) -> Any:
+    """``carry = init``, then ``carry = body_fn(carry)`` as long as the scalar ``cond_fn(carry)`` is true; returns it.
+
+    The carry is a tensor or a nest of tensors and keeps its types; the functions are called once each, to build graphs,
+    and may read any tensor. The loop runs as native code. It has derivatives of every order, forward and reverse: for
+    the backward pass, the steps leave what it needs on a tape that grows. With ``max_steps``, going on after so many
+    steps is a `StepLimit` error of the compiled function.
+
+    Raises `ShapeError`, `DTypeError`: the carry changes its types, the condition is no scalar truth value.
+
+    >>> import numpy as np, staticad as ad
+    >>> x = ad.input("x", ())
+    >>> y = ad.while_loop(lambda y: y < 100.0, lambda y: y * y, x)
+    >>> f = ad.compile([x], [y, ad.grad(y, x)])
+    >>> f(np.array(2.0)), f(np.array(500.0))
+    ([array(256.), array(1024.)], [array(500.), array(1.)])
+    """
+    start = [as_tensor(x) for x in leaves(init)]
+    limit = None if max_steps is None else as_dim(max_steps, "while_loop: max_steps")
+    carries = [sources.placeholder(x.node.type, "carry") for x in start]
+    given = rebuild(init, (Tensor(x) for x in carries))
+    test = as_tensor(cond_fn(given))
+    if test.shape or test.dtype.kind != "b":
+        raise (ShapeError if test.shape else DTypeError)(
+            f"while_loop: the condition is a scalar truth value, not {test.node.type}; use e.g. x < 1, or all and any"
+        )
+    after = list(aligned(init, body_fn(given), "while_loop: the carry"))
+    nexts = [_next(x, carry) for x, carry in zip(after, carries, strict=True)]
+    body, outer, _ = control.close(carries, [], nexts, [], control.new_count(), condition=test.node, limit=limit)
+    operands = [*(x.node for x in start), *outer]
+    return rebuild(init, (wrap(control.final_of(operands, body, k)) for k in range(len(carries))))
+
+
+def _length(xs: Sequence[Tensor], length: Dim | None) -> Dim:
+    if length is not None:
+        length = as_dim(length, "scan: length")
+    elif not xs:
+        raise ShapeError("scan: without xs, give the number of steps as length=...")
+    for x in xs:
+        if not x.shape:
+            raise ShapeError(
+                f"scan: xs have an axis of steps, but one is {x.node.type}; what every step reads needs no xs"
+            )
+        length = x.shape[0] if length is None else length
+        if x.shape[0] != length:
+            raise ShapeError(f"scan: xs are as long as there are steps, {length}, but one is {x.node.type}")
+    assert length is not None
+    return length
+
+
+def _next(value: Any, carry: Node) -> Node:
+    """The next value of a carry; a Python number takes its type."""
+    if isinstance(value, (tuple, list, dict)):
+        raise ShapeError(f"scan: the carry is one tensor of type {carry.type}, but becomes a {type(value).__name__}")  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, (bool, int, float)):
+        return creation.fill(carry, value)
+    found = as_tensor(value)
+    if found.shape != carry.shape:
+        raise ShapeError(
+            f"scan: a carry of type {carry.type} becomes {found.node.type} in a step; it must keep its shape"
+        )
+    if found.dtype != carry.dtype:
+        raise DTypeError(
+            f"scan: a carry of type {carry.type} becomes {found.node.type} in a step; start from that dtype, "
+            f"e.g. ad.zeros(..., dtype={str(found.dtype)!r}), or convert with astype"
+        )
+    return found.node
