@@ -1,8 +1,9 @@
 """``python -m benchmarks``: measure staticad beside its peers; results, table and plot go to ``benchmarks/results``.
 
 Each number of threads, and each kind of malloc, is measured by a process of its own, since libraries fix both when they
-start. Without ``--threads``, one thread and two; then, where glibc's malloc can be kept from giving pages back, the
-peers that allocate, on the workloads with large temporaries, once more with that.
+start; on several threads each peer has one of its own, since the libraries' threads disturb each other. Without
+``--threads``, one thread and two; then, where glibc's malloc can be kept from giving pages back, the peers that
+allocate, on the workloads with large temporaries, once more with that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter, strftime
 from typing import Any
@@ -39,11 +40,11 @@ def arguments() -> argparse.Namespace:
         choices=("stock", "tuned"),
         help="glibc's malloc as it is, or kept from returning pages (default: stock, and tuned for large temporaries)",
     )
-    parser.add_argument("--minutes", type=float, metavar="M", help="at most about this long (default: 25; quick 2)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="at most about this long (default: 15; quick 2)")
     parser.add_argument("--out", type=Path, help="where results, table and plot go")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)  # this is a measuring process
     args = parser.parse_args()
-    args.minutes = args.minutes or (2.0 if args.quick else 25.0)
+    args.minutes = args.minutes or (2.0 if args.quick else 15.0)
     args.out = args.out or (results.PARTIAL if args.quick or args.only or args.peers else results.COMPLETE)
     return args
 
@@ -80,11 +81,10 @@ def measure(args: argparse.Namespace) -> int:
     """Measure in this process, and write one JSON file."""
     start = perf_counter()
     cores = machine.pin(args.threads)
-    from benchmarks import timing
+    from benchmarks import apart, timing
     from benchmarks.workload import all_workloads
 
     tuned = args.malloc == "tuned"
-    machine.limit_threads(args.threads)
     named = set(args.peers.split(",")) if args.peers else None
 
     def chosen(peer: str) -> bool:
@@ -101,6 +101,7 @@ def measure(args: argparse.Namespace) -> int:
     found: dict[str, Any] = {
         "threads": args.threads,
         "malloc": args.malloc,
+        "apart": args.threads > 1,
         "quick": args.quick,
         "cores_used": cores,
         "time": strftime("%Y-%m-%d %H:%M:%S"),
@@ -113,8 +114,13 @@ def measure(args: argparse.Namespace) -> int:
         from benchmarks import gemm_kernel
 
         found["products"] = gemm_kernel.table()
-    timing.start_libraries(chosen, pace)
-    with progress(len(workloads), f"{args.threads} thread{'s' * (args.threads > 1)}, {args.malloc} malloc") as step:
+    title = f"{args.threads} thread{'s' * (args.threads > 1)}, {args.malloc} malloc"
+    if args.threads > 1:
+        place = apart.processes(dict.fromkeys(p for w in workloads for p in w.peers if chosen(p)), pace)
+    else:
+        timing.start_libraries(chosen, pace)
+        place = nullcontext(timing.together)
+    with place as start_programs, progress(len(workloads), title) as step:
         for k, workload in enumerate(workloads):
             left = 60 * args.minutes - (perf_counter() - start)
             behind = left < 60 * args.minutes * sum(programs[k:]) / sum(programs) * 0.6
@@ -122,6 +128,7 @@ def measure(args: argparse.Namespace) -> int:
                 workload,
                 timing.within(pace, left, 0.3 * left / max(1, sum(programs[k:]))),
                 lambda peer: chosen(peer) and not (behind and slow(peer)),  # noqa: B023  called before the next round
+                start_programs,
             )
             found["rows"] += [vars(row) for row in rows]
             if behind:

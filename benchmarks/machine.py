@@ -50,15 +50,6 @@ def pin(threads: int) -> list[int] | None:
     return sorted(cores)
 
 
-def limit_threads(threads: int) -> None:
-    """For the libraries that count cores by themselves."""
-    import numba
-
-    numba.set_num_threads(threads)
-    if peers.absent("torch") is None:
-        peers.torch().set_num_threads(threads)
-
-
 def cpu_name() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []

@@ -90,6 +90,11 @@ def setting(run: Run) -> str:
     )
 
 
+def apart(run: Run) -> str:
+    """What is to be said of peers that did not share a process."""
+    return ", each peer in a process of its own" if run.get("apart") else ""
+
+
 def section(run: Run) -> list[str]:
     """One run as Markdown: the machine, times with ratios, first calls, costs against the limits, products, notes."""
     groups = grouped(run["rows"])
@@ -99,9 +104,9 @@ def section(run: Run) -> list[str]:
         "",
         setting(run),
         "",
-        "Medians of a call, all peers taking turns, each peer's fastest form. `ahead` is the best peer's time over "
-        "staticad's (above 1: faster), `of hand` staticad's over that of the gradient written by hand. ᵗ: with malloc "
-        "kept from returning pages, where that is the peer's faster form.",
+        f"Medians of a call, all peers taking turns{apart(run)}; each peer's fastest form. `ahead` is the best peer's "
+        "time over staticad's (above 1: faster), `of hand` staticad's over that of the gradient written by hand. ᵗ: "
+        "with malloc kept from returning pages, where that is the peer's faster form.",
         "",
         "| workload | " + " | ".join(present) + " | ahead | of hand |",
         "|---|" + "---|" * (len(present) + 2),
@@ -234,8 +239,8 @@ def figures(runs: Sequence[Run]) -> str:
     for run in runs:
         mean, count, by_workload, workloads = means(grouped(run["rows"]))
         text.append(
-            f"- {threads_of(run)}: **{by_workload:.1f}** over the means of {workloads} workloads, {mean:.1f} over all "
-            f"{count} rows"
+            f"- {threads_of(run)}{apart(run)}: **{by_workload:.1f}** over the means of {workloads} workloads, "
+            f"{mean:.1f} over all {count} rows"
         )
     text += ["", "![time of each peer over staticad's, by workload](benchmarks/results/plot.png)", ""]
     heads = [f"{threads_of(run)} | best peer | ahead | % of limit" for run in runs]

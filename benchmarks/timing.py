@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import signal
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
 from time import perf_counter
 from typing import Any
@@ -94,12 +95,22 @@ def at_most(seconds: float) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class First:
-    """What came of building a program and calling it once."""
+    """What came of building a program and calling it once; ``batch`` is the time of so many calls more."""
 
-    program: Program
     found: list[Array]
     seconds: float
     reported: float | None  # of a program that takes the time itself
+    costs: dict[str, Any] | None
+    batch: Callable[[int], float]
+
+
+Start = Callable[[Workload, Sequence[str], float], Mapping[str, First | str]]  # a workload's peers, in so many seconds
+
+
+def together(workload: Workload, chosen: Sequence[str], limit: float) -> dict[str, First | str]:
+    """The first calls of these peers, all in this process, where their libraries' threads share the cores."""
+    arrays = workload.data()
+    return {peer: first(workload, peer, arrays, limit) for peer in chosen}
 
 
 def first(workload: Workload, peer: str, arrays: tuple[Array, ...], limit: float) -> First | str:
@@ -113,7 +124,10 @@ def first(workload: Workload, peer: str, arrays: tuple[Array, ...], limit: float
             start = perf_counter()
             program = workload.peers[peer](*arrays)
             reported, found = computed(workload, program)
-            return First(program, found, perf_counter() - start, reported)
+            seconds = perf_counter() - start
+        again = partial(batch, program) if reported is None else lambda count: sum(program()[0] for _ in range(count))
+        counted = costs(program, workload) if family(peer) == "staticad" else None
+        return First(found, seconds, reported, counted, again)
     except TimeLimitError:
         return f"not compiled within {limit:.0f} s"
     except Exception as error:
@@ -135,16 +149,17 @@ def left_out(workload: Workload, peer: str) -> Row:
     return Row(workload.name, workload.size, workload.dtype, peer, note)
 
 
-def measure(workload: Workload, pace: Pace, chosen: Callable[[str], bool] = lambda peer: True) -> list[Row]:
+def measure(
+    workload: Workload, pace: Pace, chosen: Callable[[str], bool] = lambda peer: True, start: Start = together
+) -> list[Row]:
     """A row for every chosen peer. All programs are built and agree before one is timed, and then take turns."""
-    arrays = workload.data()
-    started = {peer: first(workload, peer, arrays, pace.limit) for peer in workload.peers if chosen(peer)}
+    started = start(workload, [peer for peer in workload.peers if chosen(peer)], pace.limit)
     firsts = {peer: f for peer, f in started.items() if isinstance(f, First)}
     rows: dict[str, dict[str, Any]] = {
         peer: {"note": f} if isinstance(f, str) else {"first_call": f.seconds} for peer, f in started.items()
     }
     reference = next((peer for peer in INDEPENDENT if peer in firsts), None)
-    programs: dict[str, Program] = {}
+    agreed: dict[str, First] = {}
     for peer, f in firsts.items():
         if reference is None:
             rows[peer]["note"] = "no independent peer to check against"
@@ -153,41 +168,40 @@ def measure(workload: Workload, pace: Pace, chosen: Callable[[str], bool] = lamb
             if peer != reference:
                 rows[peer] |= {"difference": check(workload, peer, f.found, firsts[reference].found)}
                 rows[peer]["reference"] = reference
-            programs[peer] = f.program
+            agreed[peer] = f
         except DisagreementError as error:
             rows[peer]["note"] = str(error)
-    timed = restarted(programs, firsts) if workload.reports else interleaved(programs, pace)
+    timed = restarted(agreed) if workload.reports else interleaved(agreed, pace)
     for peer, (times, count) in timed.items():
         low, middle, high = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
         rows[peer] |= {"seconds": middle, "quartiles": (low, high), "batches": len(times), "calls_per_batch": count}
-        rows[peer]["costs"] = costs(programs[peer], workload)
+        rows[peer]["costs"] = agreed[peer].costs
     return [Row(workload.name, workload.size, workload.dtype, peer, **row) for peer, row in rows.items()]
 
 
 Times = dict[str, tuple[list[float], int]]  # for each program the seconds a call took in each batch, and its calls
 
 
-def interleaved(programs: dict[str, Program], pace: Pace) -> Times:
-    times: dict[str, list[float]] = {peer: [] for peer in programs}
-    spent = dict.fromkeys(programs, 0.0)
+def interleaved(firsts: dict[str, First], pace: Pace) -> Times:
+    times: dict[str, list[float]] = {peer: [] for peer in firsts}
+    spent = dict.fromkeys(firsts, 0.0)
     with undisturbed():
-        counts = {peer: calls(program, pace.batch) for peer, program in programs.items()}
-        while active := [peer for peer in programs if unfinished(len(times[peer]), spent[peer], pace)]:
+        counts = {peer: calls(f.batch, pace.batch) for peer, f in firsts.items()}
+        while active := [peer for peer in firsts if unfinished(len(times[peer]), spent[peer], pace)]:
             for peer in active:
-                seconds = batch(programs[peer], counts[peer])
+                seconds = firsts[peer].batch(counts[peer])
                 times[peer].append(seconds / counts[peer])
                 spent[peer] += seconds
             gc.collect()
     return {peer: (found, counts[peer]) for peer, found in times.items()}
 
 
-def restarted(programs: dict[str, Program], firsts: dict[str, First]) -> Times:
+def restarted(firsts: dict[str, First]) -> Times:
     """Of programs whose every call is a process that reports its time: what is soon there is done three times."""
     found: Times = {}
-    for peer, program in programs.items():
-        reported = firsts[peer].reported
-        assert reported is not None
-        found[peer] = ([reported, *(program()[0] for _ in range(2 if firsts[peer].seconds < SOON else 0))], 1)
+    for peer, f in firsts.items():
+        assert f.reported is not None
+        found[peer] = ([f.reported, *(f.batch(1) for _ in range(2 if f.seconds < SOON else 0))], 1)
     return found
 
 
@@ -205,10 +219,10 @@ def batch(program: Program, count: int) -> float:
     return perf_counter() - start
 
 
-def calls(program: Program, seconds: float) -> int:
+def calls(time_of: Callable[[int], float], seconds: float) -> int:
     """How many calls take at least ``seconds``."""
     count = 1
-    while (taken := batch(program, count)) < seconds:
+    while (taken := time_of(count)) < seconds:
         count = max(2 * count, int(count * min(16.0, 1.2 * seconds / max(taken, 1e-9))))
     return count
 

@@ -40,8 +40,7 @@ def compile(  # noqa: A001
         name: what the generated function is called in its source and in error messages.
         parallel: which loops run on several threads: "auto", those with enough work in a call to pay for it; True, all
             that can; False, none. There are as many threads as Numba's (``numba.set_num_threads``, the environment
-            variable ``NUMBA_NUM_THREADS``), through its OpenMP layer; without one, or with one thread, all loops run on
-            the calling thread. The same inputs and number of threads give the same bits.
+            variable ``NUMBA_NUM_THREADS``). The same inputs and number of threads give the same bits.
 
     Raises:
         GraphError: an output depends on an input that is not given, an input is given twice or is no input;

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import report, results, timing, workload
+from benchmarks import apart, report, results, test_gemm, timing, workload
 
 ROOF = {"bandwidths": [[1000, 100.0], [10**6, 10.0]], "fma_float64": 1000.0, "fma_float32": 2000.0}
 MACHINE = {"cpu": "C", "cores": 2, "system": "S", "python": "3", "versions": {"numba": "1", "numpy": "2"}, "load": 0.0}
@@ -114,3 +117,50 @@ def test_a_peer_that_takes_too_long_to_build_is_left_out() -> None:
     slow = workload.Workload("a", "1", "float64", lambda: (np.ones(1),), {"numpy": forever})
     (found,) = timing.measure(slow, timing.Pace(1, 1e-5, 1e-4, 0.05))
     assert found.seconds is None and "not compiled within" in str(found.note)
+
+
+PACE = timing.Pace(3, 1e-4, 1e-3, 30.0)
+
+
+def test_peers_in_processes_of_their_own_agree_and_are_timed() -> None:
+    small = next(w for w in test_gemm.WORKLOADS if w.size == "8 nn float32")
+    with apart.processes(["numpy", "staticad"], PACE) as start:
+        started = start(small, ["numpy", "staticad"], 30.0)
+        ours, reference = timing.measure(small, PACE, lambda peer: peer in ("numpy", "staticad"), start)
+        pids = {process.pid for process in multiprocessing.active_children()}
+    assert len(pids) == 2 and os.getpid() not in pids
+    assert ours.peer == "staticad" and ours.reference == "numpy" and ours.difference is not None
+    assert ours.seconds and ours.costs and reference.seconds and ours.batches >= 3
+    x, y, _ = small.data()
+    for peer in ("numpy", "staticad"):
+        found = started[peer]
+        assert isinstance(found, timing.First)
+        assert np.allclose(found.found[0], x @ y, rtol=1e-5, atol=1e-5)
+    assert not set(multiprocessing.active_children())
+
+
+def test_a_process_with_other_inputs_is_not_timed_and_one_that_ended_is_replaced() -> None:
+    small = next(w for w in test_gemm.WORKLOADS if w.size == "8 nn float32")
+    with apart.processes(["numpy"], PACE) as start:
+        (other,) = timing.measure(replace(small, data=lambda: (np.ones(1),)), PACE, "numpy".__eq__, start)
+        assert other.seconds is None and other.note == "another process makes other inputs"
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        (ended,) = timing.measure(small, PACE, "numpy".__eq__, start)
+        assert ended.seconds is None and ended.note == "the process ended"
+        (again,) = timing.measure(small, PACE, "numpy".__eq__, start)
+        assert again.seconds
+
+
+def test_the_table_says_that_peers_had_processes_of_their_own(tmp_path: Path) -> None:
+    rows = [row("tiny", "staticad", 1e-6), row("tiny", "jax", 5e-6)]
+    results.save(tmp_path, run(rows))
+    results.save(tmp_path, run(rows, threads=2) | {"apart": True})
+    runs = results.load(tmp_path)
+    said = "each peer in a process of its own"
+    assert [said in "\n".join(report.section(r)) for r in runs] == [False, True]
+    assert [said in text for text in report.figures(runs).splitlines() if " thread" in text and "**" in text] == [
+        False,
+        True,
+    ]

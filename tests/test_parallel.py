@@ -139,8 +139,8 @@ def test_large_products_agree_with_numpy() -> None:
 
 
 def test_bits_do_not_depend_on_what_else_runs() -> None:
-    # From many Python threads at once, only one of which has the threads of OpenMP at any time; inside a parallel
-    # function; in the child of a fork: all cut the work in the same way.
+    # From many Python threads at once, only one of which has the other threads at any time; inside a parallel function;
+    # in the child of a fork, which has threads of its own: all cut the work in the same way.
     text = run(
         """
         import os, threading
@@ -260,8 +260,97 @@ def test_the_number_of_threads_is_numbas() -> None:
     assert text == "True\n"
 
 
+THREADS = """
+import time
+from staticad.runtime import threads
+
+def others(seconds=30.0):
+    # Whether other threads do something of a job, sooner or later.
+    x = ad.input("x", ("n",))
+    f = ad.compile([x], ad.sum(ad.tanh(x)), parallel=True)
+    given = np.ones(1_000_000)
+    f(given)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        used = time.process_time() - time.thread_time()
+        f(given)
+        if time.process_time() - time.thread_time() - used > 5e-4:
+            return True
+    return False
+"""
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_other_threads_work_whatever_layer_numba_has(layer: str) -> None:
+    assert (
+        run(THREADS + "print(others(), threads.table[threads.WORKERS])", 4, NUMBA_THREADING_LAYER=layer) == "True 3\n"
+    )
+
+
+def test_the_child_of_a_fork_has_threads_of_its_own() -> None:
+    text = run(
+        THREADS
+        + """
+import os
+assert others()
+child = os.fork()
+if not child:
+    os._exit(0 if not threads.table[threads.STARTED] and others() and threads.table[threads.WORKERS] == 3 else 1)
+print(os.waitpid(child, 0)[1])
+        """,
+        4,
+    )
+    assert text == "0\n"
+
+
+def test_who_calls_does_what_nobody_has_begun() -> None:
+    # No thread is told of the job, or the caller keeps to itself for a while: the chunks and the bits are the same.
+    text = run(
+        THREADS
+        + """
+x = ad.input("x", ("n",))
+f = ad.compile([x], [ad.sum(ad.exp(x)), ad.sum(x)], parallel=True)
+given = np.random.default_rng(0).normal(size=300_001)
+truth = [float(v) for v in f(given)]
+numba.set_num_threads(1)
+assert truth != [float(v) for v in f(given)]
+numba.set_num_threads(4)
+workers, threads.table[threads.WORKERS] = threads.table[threads.WORKERS], 0
+time.sleep(0.5)  # those that looked for work sleep now
+assert [float(v) for v in f(given)] == truth and not others(0.2)
+threads.table[threads.WORKERS] = workers
+threads.table[threads.ALONE] = 1 << 50
+assert [float(v) for v in f(given)] == truth and not others(0.2)
+assert 0 < threads.table[threads.ALONE] < 1 << 50
+threads.table[threads.ALONE] = 0
+assert [float(v) for v in f(given)] == truth and others()
+print("done")
+        """,
+        4,
+    )
+    assert text == "done\n"
+
+
+def test_jobs_that_follow_at_once_do_not_mix() -> None:
+    # More threads than cores: some come when the job that they were woken for, and some more, are long over.
+    text = run(
+        """
+        x = ad.input("x", ("n",))
+        f = ad.compile([x], [2 * x, ad.sum(x)], parallel=True)
+        rng = np.random.default_rng(0)
+        for k in range(20_000):
+            given = np.full(int(rng.integers(16, 400)), float(k))
+            twice, total = f(given)
+            assert (twice == 2.0 * k).all() and total == k * len(given), k
+        print("done")
+        """,
+        threads=16,
+    )
+    assert text == "done\n"
+
+
 @pytest.mark.parametrize("environment", [{"NUMBA_THREADING_LAYER": "workqueue"}, {"NUMBA_DISABLE_JIT": "1"}])
-def test_without_openmp_it_runs_on_one_thread(environment: dict[str, str]) -> None:
+def test_without_openmp_and_without_compiler(environment: dict[str, str]) -> None:
     text = run(
         """
         x = ad.input("x", ("n", 3))

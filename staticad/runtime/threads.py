@@ -1,8 +1,9 @@
-"""Numba's threads as native code sees them: a table of C functions and of what is allowed; knows no programs.
+"""Threads that wait for work: the memory that native code shares with them, and how they start; knows no work.
 
-Compiled code finds the table by the symbol `SYMBOL`. The first work worth several threads calls `START` in it, which
-launches them where Numba has a threading layer that may be entered from several threads at once (OpenMP); where not,
-`LIMIT` becomes 1. A program that never has such work does not pay for a thread.
+Compiled code finds the memory by the symbol `SYMBOL`. The first work worth several threads calls `START` in it; a
+program that never has such work does not pay for a thread. There are as many threads as Numba's, but they are ours:
+those of Numba's layers are all waited for at the end of a loop, also one that has not begun because its core is another
+program's, whose part the caller could have done by then.
 """
 
 # Numba has no types.
@@ -10,100 +11,137 @@ launches them where Numba has a threading layer that may be entered from several
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
 import os
-import sys
 import threading
-from collections.abc import Iterator
 
 import llvmlite.binding as llvm
 from numba.core import config
 
 SYMBOL = "staticad_threads"
-# The words of the table. LIMIT: on how many threads work may run; BUSY: 1 while a loop is spread over threads, when all
-# others run where they are; then the addresses of C functions: `start` here; `parallel_for` of Numba's layer (0 until
-# `start` was called), its `get_num_threads` and `set_num_threads`, and OpenMP's `omp_in_parallel` (0: there is none).
-LIMIT, BUSY, START, PARALLEL_FOR, GET_NUM_THREADS, SET_NUM_THREADS, IN_PARALLEL = range(7)
+LINE = 8  # words of a line of the cache: what different threads write to stands on different ones
+# What stands in the words. LIMIT: on how many threads work may run; STARTED: 1 after `start`; WORKERS: how many threads
+# wait; then addresses of C functions: `start` here, Numba's `get_num_threads` and `set_num_threads`, OpenMP's
+# `omp_in_parallel` (0: there is none), Python's to acquire and release a lock.
+LIMIT, STARTED, WORKERS, START, GET_NUM_THREADS, SET_NUM_THREADS, IN_PARALLEL, ACQUIRE = range(LINE)
+RELEASE = (
+    LINE  # and what only the thread that calls looks at: BUSY, 1 while it has the threads, when others do without;
+)
+BUSY, CALLER, ALONE, DOUBT = range(LINE + 1, LINE + 5)  # its lock; for how long it does without, see `kernels.team`
+# The job, see there.
+TICKET, FUNCTION, DATA, STATUSES, NUM_THREADS = range(2 * LINE, 2 * LINE + 5)
+DONE, WAITING = range(3 * LINE, 3 * LINE + 2)
+WORKER = 4 * LINE  # the line of the first worker: whether it sleeps, and its lock
+ASLEEP, LOCK = range(2)
 
-SPINS = "1000"
-
-table = (ctypes.c_int64 * 7)()
-llvm.add_symbol(SYMBOL, ctypes.addressof(table))
+MOST = 4000  # threads
+FAILED = ctypes.c_ulong(-1).value  # where Python cannot start a thread
+limit = min(config.NUMBA_NUM_THREADS, MOST)
+python = ctypes.pythonapi
+python.PyThread_allocate_lock.restype = ctypes.c_void_p
+python.PyThread_acquire_lock.argtypes = [ctypes.c_void_p, ctypes.c_int]
+python.PyThread_start_new_thread.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+python.PyThread_start_new_thread.restype = ctypes.c_ulong
 lock = threading.Lock()
-layers = {"omp": "numba.np.ufunc.omppool"}  # those that allow for loops started from several threads at once
+
+
+def kept(thing: object) -> None:
+    """Never free it: a thread may look at it when the interpreter has ended."""
+    python.Py_IncRef(ctypes.py_object(thing))
+
+
+def words(count: int) -> ctypes.Array[ctypes.c_int64]:
+    """So many zeros from the beginning of a line on."""
+    memory = ctypes.create_string_buffer(8 * (count + LINE))
+    kept(memory)
+    start = ctypes.addressof(memory)
+    return (ctypes.c_int64 * count).from_address(start + -start % (8 * LINE))
+
+
+def address(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+
+table = words(WORKER + LINE * limit)
+llvm.add_symbol(SYMBOL, ctypes.addressof(table))
 
 
 def start() -> None:
-    """Let compiled code use Numba's threads from now on, if their layer is safe."""
+    """Have threads wait for work from now on."""
     with lock:
-        if table[PARALLEL_FOR] or table[LIMIT] == 1:
+        if table[STARTED]:
             return
         try:
-            launch()
+            if numbers():
+                table[WORKERS] = launch()
         finally:
-            if not table[PARALLEL_FOR]:
+            if not table[GET_NUM_THREADS]:
                 table[LIMIT] = 1
+            table[STARTED] = 1  # the last: who sees it does not wait for the lock
 
 
-def launch() -> None:
+def numbers() -> bool:
+    """Ask Numba from now on for how many threads; False if it has none."""
     from numba.np.ufunc import parallel
 
     try:
-        with brief_spinning():
-            parallel._launch_threads()
-        name = layers.get(parallel.threading_layer())
+        parallel._launch_threads()
+        layer = parallel.threading_layer()
     except ValueError:  # there is no layer
-        return
-    if name is None:
-        return
-    layer = importlib.import_module(name)
-    table[GET_NUM_THREADS] = layer.get_num_threads
-    table[SET_NUM_THREADS] = layer.set_num_threads
-    table[IN_PARALLEL] = in_parallel(layer.__file__ or "")
-    table[PARALLEL_FOR] = layer.parallel_for  # the last: who sees it does not wait for the lock
+        return False
+    if layer == "omp":
+        table[IN_PARALLEL] = in_parallel(importlib.import_module("numba.np.ufunc.omppool").__file__ or "")
+    table[SET_NUM_THREADS] = address(parallel._set_num_threads)
+    table[GET_NUM_THREADS] = address(parallel._get_num_threads)
+    return True
 
 
-@contextlib.contextmanager
-def brief_spinning() -> Iterator[None]:
-    """Have GNU OpenMP, which reads its settings when it is loaded, wait actively for some microseconds.
+def launch() -> int:
+    """Start a thread for each but the one that calls. Returns how many could be."""
+    from staticad.runtime.kernels import team
 
-    By default threads that wait for others take their processors from them for several milliseconds where there are
-    fewer processors than threads that want to run. A user's own setting stays."""
-    settings = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
-    if settings & os.environ.keys():
-        yield
-        return
-    os.environ["GOMP_SPINCOUNT"] = SPINS
-    try:
-        yield
-    finally:
-        os.environ.pop("GOMP_SPINCOUNT", None)
+    work = team.worker()
+    table[ACQUIRE], table[RELEASE] = address(python.PyThread_acquire_lock), address(python.PyThread_release_lock)
+    table[CALLER] = taken()
+    for number in range(limit - 1):
+        line = WORKER + LINE * number
+        table[line + ASLEEP], table[line + LOCK] = 0, taken()
+        if python.PyThread_start_new_thread(work, number) == FAILED:
+            return number
+    return limit - 1
+
+
+def taken() -> int:
+    """A lock of Python's, which native code may wait for, taken."""
+    made = python.PyThread_allocate_lock()
+    if not made:
+        raise MemoryError
+    python.PyThread_acquire_lock(made, 1)
+    return made
 
 
 def in_parallel(path: str) -> int:
     """The address of ``omp_in_parallel`` in the OpenMP library that the shared object at ``path`` uses."""
     try:
-        return ctypes.cast(ctypes.CDLL(path).omp_in_parallel, ctypes.c_void_p).value or 0
+        return address(ctypes.CDLL(path).omp_in_parallel)
     except AttributeError:  # Windows does not look into the libraries that a library uses
         return 0
 
 
-def alone() -> None:
-    """In the child of a fork, which has none of its parent's threads: cut loops as before, but run them here.
-
-    Threads that Numba launched for others count, too: its layer ends a child that asks for them."""
+def forked() -> None:
+    """In the child of a fork, which has none of its parent's threads: forget them and their job."""
     global lock
     lock = threading.Lock()  # another thread of the parent may hold the old one
-    if getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False):
-        table[BUSY] = 1
+    for at in (STARTED, WORKERS, BUSY, ALONE, DOUBT, TICKET, DONE, WAITING):
+        table[at] = 0
 
 
 callback = ctypes.CFUNCTYPE(None)(start)
-table[START] = ctypes.cast(callback, ctypes.c_void_p).value or 0
-table[LIMIT] = config.NUMBA_NUM_THREADS
+kept(callback)
+table[START] = address(callback)
+table[LIMIT] = limit
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=alone)
+    os.register_at_fork(after_in_child=forked)

@@ -1,7 +1,7 @@
-"""Work cut into chunks and run on Numba's threads, as LLVM code; knows the table of threads and no work.
+"""Work cut into chunks that run on several threads, as LLVM code; knows how threads are numbered and no work.
 
 How many chunks there are depends on the work and the number of threads alone. Whether they run at once or one after the
-other (inside another such loop, in the child of a fork, while another Python thread has the threads) changes no result.
+other (inside another such loop, while another Python thread has the threads) changes no result.
 """
 
 # Numba and llvmlite have no types.
@@ -16,47 +16,13 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from staticad.runtime import threads
+from staticad.runtime.kernels.team import BYTE, CHUNK, INT, WORD, c_function, define, entry, job, word
 
 #: Units of estimated work (32 are about a nanosecond, 20 microseconds in all) that a chunk should have at least.
 UNITS, LEAST = 32, 640_000
 
-WORD = ir.IntType(64)
-INT = ir.IntType(32)
-BYTE = ir.IntType(8).as_pointer()
-CHUNK = ir.FunctionType(WORD, [BYTE, WORD, WORD])  # (data, chunk, chunks) -> status
 CHUNKS = ir.FunctionType(WORD, [WORD] * 3)  # (count, work, more) -> chunks
 RUN = ir.FunctionType(WORD, [CHUNK.as_pointer(), BYTE, WORD])
-MEMBER = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), WORD.as_pointer(), WORD.as_pointer(), BYTE])
-PARALLEL_FOR = ir.FunctionType(ir.VoidType(), [MEMBER.as_pointer(), *MEMBER.args, WORD, WORD, INT])
-# What a launch hands to its threads: the function and its data, the number of chunks, that of threads, statuses.
-TEAM = ir.LiteralStructType([CHUNK.as_pointer(), BYTE, WORD, INT, WORD.as_pointer()])
-
-
-def word(value: int) -> ir.Constant:
-    return ir.Constant(WORD, value)
-
-
-def entry(builder: ir.IRBuilder, at: int) -> ir.Value:
-    """The address of word ``at`` of the table of threads."""
-    module = builder.module
-    kind = ir.ArrayType(WORD, len(threads.table))
-    table = module.globals.get(threads.SYMBOL) or ir.GlobalVariable(module, kind, threads.SYMBOL)
-    return builder.gep(table, [word(0), word(at)], inbounds=True)
-
-
-def c_function(builder: ir.IRBuilder, at: int, result: ir.Type, *arguments: ir.Type) -> ir.Value:
-    kind = ir.FunctionType(result, arguments)
-    return builder.inttoptr(builder.load(entry(builder, at)), kind.as_pointer())
-
-
-def define(module: ir.Module, name: str, kind: ir.FunctionType) -> tuple[ir.Function, bool]:
-    """A function of this module, and whether it is still to be written."""
-    if name in module.globals:
-        return module.globals[name], False
-    function = ir.Function(module, kind, name)
-    function.linkage = "internal"
-    function.attributes.add("nounwind")
-    return function, True
 
 
 def chunks(
@@ -84,7 +50,7 @@ def chunks(
 def count_chunks(function: ir.Function) -> None:
     builder = ir.IRBuilder(function.append_basic_block())
     count, work, more = function.args
-    unknown = builder.icmp_unsigned("==", builder.load(entry(builder, threads.PARALLEL_FOR)), word(0))
+    unknown = builder.icmp_unsigned("==", builder.load(entry(builder, threads.STARTED)), word(0))
     with builder.if_then(unknown, likely=False):
         builder.call(c_function(builder, threads.START, ir.VoidType()), [])
         with builder.if_then(builder.icmp_signed("<=", builder.load(entry(builder, threads.LIMIT)), word(1))):
@@ -104,24 +70,6 @@ def write_run(module: ir.Module, symbol: str, element: Any) -> None:
     function = ir.Function(module, RUN, symbol)
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(builder.call(run(module), function.args))
-
-
-def member(module: ir.Module) -> ir.Function:
-    """What Numba calls on each thread for a run of chunks: their first is an offset, their number a dimension."""
-    function, new = define(module, "staticad_member", MEMBER)
-    if not new:
-        return function
-    builder = ir.IRBuilder(function.append_basic_block())
-    args, dims, _, data = function.args
-    first = builder.sub(builder.ptrtoint(builder.load(args), WORD), word(1))
-    team = builder.load(builder.bitcast(data, TEAM.as_pointer()))
-    work, of, count, asked, statuses = (builder.extract_value(team, k) for k in range(5))
-    builder.call(c_function(builder, threads.SET_NUM_THREADS, ir.VoidType(), INT), [asked])
-    with cgutils.for_range(builder, builder.load(dims)) as loop:
-        chunk = builder.add(first, loop.index)
-        builder.store(builder.call(work, [of, chunk, count]), builder.gep(statuses, [chunk]))
-    builder.ret_void()
-    return function
 
 
 def run(module: ir.Module) -> ir.Function:
@@ -146,19 +94,7 @@ def run(module: ir.Module) -> ir.Function:
         builder.store(builder.extract_value(taken, 1), outside)
     with builder.if_else(builder.load(outside)) as (at_once, in_turn):
         with at_once:
-            asked = builder.call(c_function(builder, threads.GET_NUM_THREADS, INT), [])
-            team = ir.Constant(TEAM, ir.Undefined)
-            for k, value in enumerate([work, data, count, asked, statuses]):
-                team = builder.insert_value(team, value, k)
-            place = cgutils.alloca_once_value(builder, team)
-            base = cgutils.alloca_once_value(builder, builder.inttoptr(word(1), BYTE))
-            total = cgutils.alloca_once_value(builder, count)
-            one = cgutils.alloca_once_value(builder, word(1))
-            launch = builder.inttoptr(builder.load(entry(builder, threads.PARALLEL_FOR)), PARALLEL_FOR.as_pointer())
-            place = builder.bitcast(place, BYTE)
-            number = builder.trunc(count, INT)
-            builder.call(launch, [member(module), base, total, one, place, word(0), word(1), number])
-            builder.call(c_function(builder, threads.SET_NUM_THREADS, ir.VoidType(), INT), [asked])
+            builder.call(job(module), [work, data, count, statuses])
             builder.store_atomic(word(0), busy, "release", 8)
         with in_turn, cgutils.for_range(builder, count) as loop:
             builder.store(builder.call(work, [data, loop.index, count]), builder.gep(statuses, [loop.index]))
