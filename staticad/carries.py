@@ -1,0 +1,107 @@
+"""Where carries of loops get their next values: in their own memory, where nothing reads the old value any more.
+
+Knows the loop tree and where buffers are used, neither ops nor source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from staticad.ir import Node
+from staticad.loops import Carry, Compute, Item, Loop, Tile, statements
+from staticad.plan import Use, in_place, item_uses
+from staticad.schedule import Schedule
+from staticad.store import Storage
+
+
+def settle(schedule: Schedule) -> None:
+    """Let carries be written where they are instead of being copied there after each step, in all loops."""
+    storage = schedule.storage
+    for loop in in_order(schedule.body):
+        makers = {item.buffer: maker for item in loop.after if (maker := made_by(storage, loop, item))}
+        put_last(storage, loop, makers)
+        uses = inner_uses(storage, loop)
+        same: dict[Node, Node] = {}
+        for item in [x for x in loop.after if x.node.shape]:
+            new = storage.buffer(item.node)
+            if new in loop.inside and in_place(uses[new], uses.get(item.buffer, []), -1):
+                same[new] = item.buffer
+                loop.after.remove(item)
+        share(storage, loop, same)
+        # What cannot share its memory may still be stored at the end of the loop that makes it.
+        late = {item: store(*makers[item.buffer], item) for item in loop.after if item.buffer in makers}
+        uses = inner_uses(storage, loop) if late else {}
+        for item, (body, leaf) in late.items():
+            writes = [u for u in uses[item.buffer] if u.writes]
+            if len(writes) == 1 and in_place(writes, [u for u in uses[item.buffer] if not u.writes], -1):
+                loop.after.remove(item)
+            else:
+                body.remove(leaf)
+
+
+def in_order(items: Sequence[Item]) -> Iterator[Loop]:
+    """The loops whose steps follow each other, inner ones first."""
+    for item in items:
+        if isinstance(item, Loop):
+            yield from in_order(item.body)
+            if item.steps is not None:
+                yield item
+
+
+def inner_uses(storage: Storage, loop: Loop) -> dict[Node, list[Use]]:
+    """How the items of a loop use buffers in a step, in order."""
+    uses: dict[Node, list[Use]] = {}
+    order = 0
+    for position, item in enumerate(loop.body):
+        last = order
+        for node, use in item_uses(storage, item, position):
+            last = max(last, order + use.order)
+            use.order += order
+            uses.setdefault(node, []).append(use)
+        order = last + 1
+    return uses
+
+
+def made_by(storage: Storage, loop: Loop, item: Carry) -> tuple[list[Item], Compute] | None:
+    """The one statement that computes what a carry becomes, and what it stands in; None where there are several."""
+    new = storage.buffer(item.node)
+    found = [(path, statement) for path, statement in statements(loop.body) if statement.buffer is new]
+    if not item.node.shape or len(found) != 1 or not isinstance(found[0][1], Compute):
+        return None
+    (path, leaf), *_ = found
+    return (path[-1].body if path else loop.body), leaf
+
+
+def put_last(storage: Storage, loop: Loop, makers: Mapping[Node, tuple[list[Item], Compute]]) -> None:
+    """Compute what carries become behind everything that stands beside it, where that does not read it."""
+    listed = [statement for _, statement in statements(loop.body)]
+    uses = inner_uses(storage, loop)
+    for body, leaf in makers.values():
+        readers = {id(listed[use.order]) for use in uses[leaf.buffer] if not use.writes}
+        at = body.index(leaf)
+        if all(id(statement) not in readers for _, statement in statements(body[at + 1 :])):
+            body.append(body.pop(at))
+
+
+def store(body: list[Item], leaf: Compute, item: Carry) -> tuple[list[Item], Compute]:
+    """The carry gets its next value where that is made, behind everything else there."""
+    late = Compute(item.buffer, item.buffer, leaf.index, leaf.index, item.node)
+    body.append(late)
+    return body, late
+
+
+def share(storage: Storage, loop: Loop, same: Mapping[Node, Node]) -> None:
+    """Let what lies in some buffers, which last for a step of ``loop``, lie in others."""
+    for node, root in storage.root.items():
+        storage.root[node] = same.get(root, root)
+    loop.inside -= same.keys()
+    around: dict[Loop, None] = {}
+    for path, statement in statements([loop]):
+        statement.buffer = same.get(statement.buffer, statement.buffer)
+        if isinstance(statement, Tile):
+            statement.sources = [(same.get(node, node), index) for node, index in statement.sources]
+        around.update(dict.fromkeys(path))
+    for each in around:
+        for new in [x for x in each.writes if x in same]:
+            each.writes.setdefault(same[new], []).extend(each.writes.pop(new))
+        each.reads = {same.get(node, node) for node in each.reads}
