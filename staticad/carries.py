@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from staticad.ir import Node
-from staticad.loops import Carry, Compute, Item, Loop, Tile, statements
+from staticad.loops import Carry, Choice, Compute, Item, Loop, Tile, leaves, parts, statements
 from staticad.plan import Use, in_place, item_uses
 from staticad.schedule import Schedule
 from staticad.store import Storage
@@ -22,9 +22,10 @@ def settle(schedule: Schedule) -> None:
         put_last(storage, loop, makers)
         uses = inner_uses(storage, loop)
         same: dict[Node, Node] = {}
+        chosen = {buffer for item in within(loop.body) if isinstance(item, Choice) for buffer in item.writes}
         for item in [x for x in loop.after if x.node.shape]:
             new = storage.buffer(item.node)
-            if new in loop.inside and in_place(uses[new], uses.get(item.buffer, []), -1):
+            if new in loop.inside - chosen and in_place(uses[new], uses.get(item.buffer, []), -1):
                 same[new] = item.buffer
                 loop.after.remove(item)
         share(storage, loop, same)
@@ -42,10 +43,16 @@ def settle(schedule: Schedule) -> None:
 def in_order(items: Sequence[Item]) -> Iterator[Loop]:
     """The loops whose steps follow each other, inner ones first."""
     for item in items:
-        if isinstance(item, Loop):
-            yield from in_order(item.body)
-            if item.steps is not None:
-                yield item
+        yield from in_order(parts(item))
+        if isinstance(item, Loop) and item.steps is not None:
+            yield item
+
+
+def within(items: Sequence[Item]) -> Iterator[Item]:
+    """All items below these, with them."""
+    for item in items:
+        yield item
+        yield from within(parts(item))
 
 
 def inner_uses(storage: Storage, loop: Loop) -> dict[Node, list[Use]]:
@@ -66,20 +73,21 @@ def made_by(storage: Storage, loop: Loop, item: Carry) -> tuple[list[Item], Comp
     """The one statement that computes what a carry becomes, and what it stands in; None where there are several."""
     new = storage.buffer(item.node)
     found = [(path, statement) for path, statement in statements(loop.body) if statement.buffer is new]
-    if not item.node.shape or len(found) != 1 or not isinstance(found[0][1], Compute):
+    if not item.node.shape or len(found) != 1:
         return None
-    (path, leaf), *_ = found
-    return (path[-1].body if path else loop.body), leaf
+    path, leaf = found[0]
+    body = path[-1].body if path else loop.body
+    return (body, leaf) if isinstance(leaf, Compute) and leaf in body else None
 
 
 def put_last(storage: Storage, loop: Loop, makers: Mapping[Node, tuple[list[Item], Compute]]) -> None:
     """Compute what carries become behind everything that stands beside it, where that does not read it."""
-    listed = [statement for _, statement in statements(loop.body)]
+    listed = [leaf for _, leaf in leaves(loop.body)]
     uses = inner_uses(storage, loop)
     for body, leaf in makers.values():
         readers = {id(listed[use.order]) for use in uses[leaf.buffer] if not use.writes}
         at = body.index(leaf)
-        if all(id(statement) not in readers for _, statement in statements(body[at + 1 :])):
+        if all(id(each) not in readers for _, each in leaves(body[at + 1 :])):
             body.append(body.pop(at))
 
 
@@ -95,13 +103,13 @@ def share(storage: Storage, loop: Loop, same: Mapping[Node, Node]) -> None:
     for node, root in storage.root.items():
         storage.root[node] = same.get(root, root)
     loop.inside -= same.keys()
-    around: dict[Loop, None] = {}
-    for path, statement in statements([loop]):
+    for _, statement in statements([loop]):
         statement.buffer = same.get(statement.buffer, statement.buffer)
         if isinstance(statement, Tile):
             statement.sources = [(same.get(node, node), index) for node, index in statement.sources]
-        around.update(dict.fromkeys(path))
-    for each in around:
-        for new in [x for x in each.writes if x in same]:
-            each.writes.setdefault(same[new], []).extend(each.writes.pop(new))
-        each.reads = {same.get(node, node) for node in each.reads}
+    for item in within([loop]):
+        if isinstance(item, Loop):
+            for new in [x for x in item.writes if x in same]:
+                item.writes.setdefault(same[new], []).extend(item.writes.pop(new))
+        if isinstance(item, (Loop, Choice)):
+            item.reads = {same.get(node, node) for node in item.reads}

@@ -68,9 +68,9 @@ class Buffer:
     function that uses it), "work" (at ``offset`` bytes of the workspace), "tape" (number ``offset`` of what has a size
     that is known after a loop) or "output".
 
-    ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
-    the steps between which it must be kept: of such items, and of what is directly inside of them. ``base`` is set
-    where other buffers of the same item have some of its memory at other steps: where what they have together begins.
+    ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop`` the steps between which it must
+    be kept: of such items, and of what is directly inside of them. ``base`` is set where other buffers of the same item
+    have some of its memory at other steps: where what they have together begins.
     """
 
     node: Node
