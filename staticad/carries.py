@@ -6,12 +6,16 @@ Knows the loop tree and where buffers are used, neither ops nor source.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from staticad.ir import Node
-from staticad.loops import Carry, Choice, Compute, Item, Loop, Tile, leaves, parts, statements
+from staticad.loops import Carry, Choice, Compute, Item, Loop, Test, Tile, leaves, parts, statements
 from staticad.plan import Use, in_place, item_uses
 from staticad.schedule import Schedule
 from staticad.store import Storage
+
+#: The loops around a statement, from the one whose steps follow each other on, and the statement.
+Maker: TypeAlias = "tuple[tuple[Loop, ...], Compute]"
 
 
 def settle(schedule: Schedule) -> None:
@@ -22,13 +26,14 @@ def settle(schedule: Schedule) -> None:
         put_last(storage, loop, makers)
         uses = inner_uses(storage, loop)
         same: dict[Node, Node] = {}
-        chosen = {buffer for item in within(loop.body) if isinstance(item, Choice) for buffer in item.writes}
+        elsewhere = {buffer for item in within(loop.body) if isinstance(item, Choice) for buffer in item.writes}
+        elsewhere |= {statement.buffer for _, statement in statements(loop.test)}
         for item in [x for x in loop.after if x.node.shape]:
             new = storage.buffer(item.node)
-            if new in loop.inside - chosen and in_place(uses[new], uses.get(item.buffer, []), -1):
+            if new in loop.inside - elsewhere and in_place(uses[new], uses.get(item.buffer, []), -1):
                 same[new] = item.buffer
                 loop.after.remove(item)
-        share(storage, loop, same)
+        share(schedule, same)
         # What cannot share its memory may still be stored at the end of the loop that makes it.
         late = {item: store(*makers[item.buffer], item) for item in loop.after if item.buffer in makers}
         uses = inner_uses(storage, loop) if late else {}
@@ -69,47 +74,57 @@ def inner_uses(storage: Storage, loop: Loop) -> dict[Node, list[Use]]:
     return uses
 
 
-def made_by(storage: Storage, loop: Loop, item: Carry) -> tuple[list[Item], Compute] | None:
-    """The one statement that computes what a carry becomes, and what it stands in; None where there are several."""
+def made_by(storage: Storage, loop: Loop, item: Carry) -> Maker | None:
+    """The one statement that computes what a carry becomes, and the loops it is in; None where there are several."""
     new = storage.buffer(item.node)
     found = [(path, statement) for path, statement in statements(loop.body) if statement.buffer is new]
     if not item.node.shape or len(found) != 1:
         return None
     path, leaf = found[0]
-    body = path[-1].body if path else loop.body
-    return (body, leaf) if isinstance(leaf, Compute) and leaf in body else None
+    around = (loop, *path)
+    return (around, leaf) if isinstance(leaf, Compute) and leaf in around[-1].body else None
 
 
-def put_last(storage: Storage, loop: Loop, makers: Mapping[Node, tuple[list[Item], Compute]]) -> None:
-    """Compute what carries become behind everything that stands beside it, where that does not read it."""
+def put_last(storage: Storage, loop: Loop, makers: Mapping[Node, Maker]) -> None:
+    """Compute what carries become behind everything that stands beside it and has nothing to do with it."""
     listed = [leaf for _, leaf in leaves(loop.body)]
-    uses = inner_uses(storage, loop)
-    for body, leaf in makers.values():
-        readers = {id(listed[use.order]) for use in uses[leaf.buffer] if not use.writes}
+    touched: dict[int, set[Node]] = {id(leaf): set() for leaf in listed}
+    for node, found in inner_uses(storage, loop).items():
+        for use in found:
+            touched[id(listed[use.order])].add(node)
+    for around, leaf in makers.values():
+        body = around[-1].body
         at = body.index(leaf)
-        if all(id(each) not in readers for _, each in leaves(body[at + 1 :])):
+        behind = [each for _, each in leaves(body[at + 1 :])]
+        written = {each.buffer for each in behind if not isinstance(each, Test)}
+        if written.isdisjoint(touched[id(leaf)]) and not any(leaf.buffer in touched[id(each)] for each in behind):
             body.append(body.pop(at))
 
 
-def store(body: list[Item], leaf: Compute, item: Carry) -> tuple[list[Item], Compute]:
+def store(around: Sequence[Loop], leaf: Compute, item: Carry) -> tuple[list[Item], Compute]:
     """The carry gets its next value where that is made, behind everything else there."""
     late = Compute(item.buffer, item.buffer, leaf.index, leaf.index, item.node)
-    body.append(late)
-    return body, late
+    for loop in around:
+        loop.writes.setdefault(item.buffer, []).append(leaf.index)
+    around[-1].body.append(late)
+    return around[-1].body, late
 
 
-def share(storage: Storage, loop: Loop, same: Mapping[Node, Node]) -> None:
-    """Let what lies in some buffers, which last for a step of ``loop``, lie in others."""
-    for node, root in storage.root.items():
-        storage.root[node] = same.get(root, root)
-    loop.inside -= same.keys()
-    for _, statement in statements([loop]):
-        statement.buffer = same.get(statement.buffer, statement.buffer)
-        if isinstance(statement, Tile):
-            statement.sources = [(same.get(node, node), index) for node, index in statement.sources]
-    for item in within([loop]):
+def share(schedule: Schedule, same: Mapping[Node, Node]) -> None:
+    """Let what lies in some buffers, which last for a step of a loop, lie in others."""
+    root = schedule.storage.root
+    for node, buffer in root.items():
+        root[node] = same.get(buffer, buffer)
+    for item in within(schedule.body) if same else ():
         if isinstance(item, Loop):
+            item.inside -= same.keys()
             for new in [x for x in item.writes if x in same]:
                 item.writes.setdefault(same[new], []).extend(item.writes.pop(new))
         if isinstance(item, (Loop, Choice)):
             item.reads = {same.get(node, node) for node in item.reads}
+        if isinstance(item, Choice):
+            item.writes = {same.get(node, node) for node in item.writes}
+        elif not isinstance(item, (Loop, Test)):
+            item.buffer = same.get(item.buffer, item.buffer)
+            if isinstance(item, Tile):
+                item.sources = [(same.get(node, node), index) for node, index in item.sources]

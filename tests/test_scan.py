@@ -86,11 +86,27 @@ def horner(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
     return v, p.sum(v * v)
 
 
+def rows_carried(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """What the steps of an inner loop leave, before they change it, is the carry of the outer one."""
+
+    def outer(m: Any, x: Any) -> Any:
+        g, rows = p.scan(lambda g, row: (p.sin(g) * row + x, g), c, m)
+        return rows, g * h
+
+    return p.scan(outer, w, xs)
+
+
+def crossed(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """Each carry reads the other's last value at the same index."""
+    (a, b), ys = p.scan(lambda s, x: ((s[0] * p.cos(s[1]) + x, s[1] * p.sin(s[0])), s[0] - s[1]), (h, c), xs)
+    return a + b, ys
+
+
 PROGRAMS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         linear, matrix, backwards, swapped, scalars, only_carry, unused_carry, two_results, nested, nested_with_matrix,
-        invariant, after_and_before, horner,
+        invariant, after_and_before, horner, rows_carried, crossed,
     )
 }  # fmt: skip
 
