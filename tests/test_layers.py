@@ -34,7 +34,7 @@ LAYERS = """
     tiles interchange
     effort schedule residuals
     plan
-    parallel products
+    parallel products carries
     body
     kernels
     outline

@@ -493,6 +493,45 @@ def test_a_loop_of_few_steps_is_made_of_vectors(count: int, folder: Path) -> Non
     np.testing.assert_array_equal(b, np.append(np.square(a[count - 1 : -1]), 0))
 
 
+@pytest.mark.parametrize("code", ["f4", "f8"])
+@pytest.mark.parametrize("count", [9, 13, 14, 15, 30, 61, 127])
+def test_the_last_vector_of_a_loop_touches_no_more_than_its_elements(count: int, code: str, folder: Path) -> None:
+    size = np.dtype(code).itemsize
+    lines = [
+        "s = 0.0",
+        f"for k in range(m.steps({count}, {size})):",
+        "    s = m.radd(s, f8(a[k]))",
+        "    b[k] = a[k] * a[k] + a[k]",
+        "c[()] = s",
+    ]
+    f = compile_main(f"i8({code}[::1], {code}[::1], f8[()])", "\n".join(lines))
+    a, b, c = np.arange(1, count + 1).astype(code), np.full(count + 20, -1.0, code), np.zeros(())
+    f.call(a, b, c)
+    np.testing.assert_array_equal(b, np.append(a * a + a, np.full(20, -1.0)))
+    assert c == a.sum()
+
+
+def test_an_array_of_a_function_becomes_registers(folder: Path) -> None:
+    """A loop over its few elements leaves no memory behind, though they are changed in a loop of unknown length."""
+    lines = [
+        "x = m.local_f8((3,))",
+        "for k in range(3):",
+        "    x[k] = a[k]",
+        "n = b.shape[0]",
+        "for i in range(n):",
+        "    for k in range(3):",
+        "        x[k] = x[k] * 0.5 + b[i]",
+        "for k in range(3):",
+        "    a[k] = x[k]",
+    ]
+    f = compile_main("i8(f8[::1], f8[::1])", "\n".join(lines))
+    a, b = np.array([1.0, 2.0, 4.0]), np.ones(2)
+    f.call(a, b)
+    np.testing.assert_array_equal(a, [1.75, 2.0, 2.5])
+    if platform.machine().lower() in {"x86_64", "amd64"}:
+        assert "rsp" not in f.asm().split(".body:\n")[-1].split("retq")[0]
+
+
 def test_buffers_that_share_memory_one_after_the_other_are_kept_apart(folder: Path) -> None:
     """Each view of the workspace is one that nothing else points to, from where it is made on."""
     lines = ["x = m.slot_f4(a, 0, (4,))"]

@@ -149,8 +149,9 @@ class Walk:
         if not ended(builder):
             builder.store(builder.add(builder.load(counter), step, flags=("nsw",)), counter)
             back = builder.branch(test)
-            if any(isinstance(arg, ast.Call) and self.expression(arg.func) is steps for arg in statement.iter.args):
-                keep(builder.module, back)
+            for arg in statement.iter.args:
+                if isinstance(arg, ast.Call) and self.expression(arg.func) is steps:
+                    keep(builder.module, back, *(x.value for x in arg.args))
         builder.position_at_end(done)
 
     def range(self, call: ast.Call) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -125,6 +125,32 @@ array_u1, array_u2, array_u4, array_u8 = (array(code) for code in ("u1", "u2", "
 array_f4, array_f8 = (array(code) for code in ("f4", "f8"))
 
 
+LINE = 64  # bytes at whose multiples arrays of a function lie
+
+
+def local(code: str) -> Any:
+    """The function ``(shape) -> array`` of a static shape: memory of the function it is called in, for one call."""
+    dtype = np.dtype(code)
+    element = from_dtype(dtype)
+
+    def view(shape: tuple[int, ...]) -> Any:
+        return np.empty(shape, dtype)
+
+    @direct(view)
+    def write(walk: Any, shape: Sequence[Value]) -> View:
+        count = math.prod(size.number or 0 for size in shape)
+        place = cgutils.alloca_once(walk.builder, ir.ArrayType(walk.context.get_data_type(element), count))
+        place.align = LINE
+        return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))
+
+    return write
+
+
+local_b1, local_i1, local_i2, local_i4, local_i8 = (local(code) for code in ("?", "i1", "i2", "i4", "i8"))
+local_u1, local_u2, local_u4, local_u8 = (local(code) for code in ("u1", "u2", "u4", "u8"))
+local_f4, local_f8 = (local(code) for code in ("f4", "f8"))
+
+
 def flat_view(x: Any) -> Any:
     """All elements of a C-contiguous array of any rank as one axis; no copy."""
     return x.reshape(-1)
