@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import e, inf, nan, pi
 
-from staticad import errors, linalg, nn, optim, special
+from staticad import errors, linalg, nn, optim, special, testing
 from staticad.creation import (
     arange,
     asarray,
@@ -44,6 +44,7 @@ from staticad.errors import (
     CacheWarning,
     CompileError,
     DTypeError,
+    GradcheckError,
     GraphError,
     IndexOutOfRange,
     ShapeError,
@@ -210,6 +211,7 @@ __all__ = [
     "CompileError",
     "DTypeError",
     "Function",
+    "GradcheckError",
     "GraphError",
     "IndexOutOfRange",
     "Parameter",
@@ -384,6 +386,7 @@ __all__ = [
     "tan",
     "tanh",
     "tensordot",
+    "testing",
     "tile",
     "transpose",
     "tril",
