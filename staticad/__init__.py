@@ -12,10 +12,11 @@ Tensor(f64, grad_fn=<sum>)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from math import e, inf, nan, pi
+from typing import TYPE_CHECKING, Any
 
-from staticad import errors, linalg, nn, optim, special, testing
+from staticad import errors, linalg, nn, optim, special
 from staticad.creation import (
     arange,
     asarray,
@@ -187,12 +188,21 @@ from staticad.functions.reductions import (
 from staticad.shapes import dim
 from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
 
+if TYPE_CHECKING:
+    from staticad import testing
+
 __version__ = "0.1.0"
 newaxis = None
+SELDOM = ("testing",)
 
 
-def __getattr__(name: str) -> Callable[..., Tensor]:
-    """An elementwise op of the table is a function here without being written a second time."""
+def __getattr__(name: str) -> Any:
+    """Modules that few programs need are imported when they are asked for.
+
+    An elementwise op of the table is a function here without being written a second time.
+    """
+    if name in SELDOM:
+        return import_module(f"staticad.{name}")
     from staticad.functions.lifted import lift
     from staticad.lowering import Map
     from staticad.ops.table import TABLE

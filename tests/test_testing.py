@@ -119,7 +119,7 @@ def test_a_compiled_function() -> None:
 
 
 def test_not_finite_is_wrong_unless_both_are() -> None:
-    assert gradcheck(ad.sqrt, np.array([-1.0, 1.0]))
+    assert gradcheck(ad.sqrt, np.array([-1.0]))
     f = slope(lambda x: ad.log(x - x))
     assert not gradcheck(f, np.ones(2), raise_exception=False)
 
@@ -127,7 +127,7 @@ def test_not_finite_is_wrong_unless_both_are() -> None:
 def test_where_a_function_has_a_kink_it_is_as_in_pytorch() -> None:
     torch = pytest.importorskip("torch")
     at = np.array([0.0, 1.0])
-    with pytest.raises(torch.autograd.gradcheck.GradcheckError):
+    with pytest.raises(RuntimeError):
         torch.autograd.gradcheck(torch.abs, torch.tensor(at, requires_grad=True) + 1e-7)
     assert not gradcheck(ad.abs, at + 1e-7, raise_exception=False)
     assert torch.autograd.gradcheck(torch.abs, torch.tensor(at + 0.1, requires_grad=True))
