@@ -63,14 +63,12 @@ def tile(code: Code, height: int, width: int, end: int, copies: bool = False) ->
         masks = [None] * (width - 1) + [code.mask(last, end) if host().masks else None]
         sizes = [lanes] * (width - 1) + [end]
         cells = [(i, v) for i in range(height) for v in range(width)]
-        acc = dict(zip(cells, [code.variables(1, code.kind(sizes[v]))[0] for _, v in cells], strict=True))
         from_ = [code.at(a, code.mul(am, i)) for i in range(height)]
         to = [code.at(c, code.mul(cm, i)) for i in range(height)]
         for i, v in cells:
-            builder.store(code.zeros(sizes[v]), acc[i, v])
             if v * host().bytes % LINE == 0:
                 code.prefetch(code.at(to[i], v * lanes), write=True)
-        with code.steps(k, 1) as n:
+        with code.carrying(k, [code.zeros(sizes[v]) for _, v in cells]) as (n, acc):
             row = code.at(b, code.mul(n, bk))
             ys = [code.load(code.at(row, v * lanes), sizes[v], masks[v]) for v in range(width)]
             if copies:
@@ -84,13 +82,15 @@ def tile(code: Code, height: int, width: int, end: int, copies: bool = False) ->
             for i in range(height):
                 x = builder.load(code.at(from_[i], along))
                 for v in range(width):
-                    builder.store(code.fma(code.splat(x, sizes[v]), ys[v], builder.load(acc[i, v])), acc[i, v])
+                    at = i * width + v
+                    acc[at] = code.fma(code.splat(x, sizes[v]), ys[v], acc[at])
+        summed, added = builder.block, list(acc)
         with builder.if_then(more):
-            for i, v in cells:
-                before = code.load(code.at(to[i], v * lanes), sizes[v], masks[v])
-                builder.store(builder.fadd(before, builder.load(acc[i, v])), acc[i, v])
-        for i, v in cells:
-            code.store(builder.load(acc[i, v]), code.at(to[i], v * lanes), masks[v])
+            for at, (i, v) in enumerate(cells):
+                added[at] = builder.fadd(code.load(code.at(to[i], v * lanes), sizes[v], masks[v]), acc[at])
+            adding = builder.block
+        for (i, v), value in zip(cells, code.merged({summed: acc, adding: added}), strict=True):
+            code.store(value, code.at(to[i], v * lanes), masks[v])
 
     p = code.pointer
     kinds = [p, SIZE, SIZE, p, SIZE, p, p, SIZE, p, SIZE, SIZE, SIZE, BIT]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -45,6 +45,12 @@ def host() -> Host:
 
 def size(value: int) -> ir.Constant:
     return ir.Constant(SIZE, value)
+
+
+@cache
+def spread(kind: ir.Type, lanes: int) -> tuple[ir.Constant, ir.Constant]:
+    """A vector of anything, and the shuffle that puts the first lane into all; llvmlite takes long to spell them."""
+    return ir.Constant(ir.VectorType(kind, lanes), ir.Undefined), ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
 
 
 class Code:
@@ -106,9 +112,38 @@ class Code:
     @contextlib.contextmanager
     def steps(self, stop: ir.Value, step: ir.Value | int, start: ir.Value | int = 0) -> Iterator[ir.Value]:
         """A loop over ``start``, ``start + step``, ... below ``stop``."""
-        start, step = (size(value) if isinstance(value, int) else value for value in (start, step))
-        with cgutils.for_range_slice(self.builder, start, stop, step, SIZE) as (index, _):
+        with self.carrying(stop, [], step, start) as (index, _):
             yield index
+
+    @contextlib.contextmanager
+    def carrying(
+        self, stop: ir.Value, values: list[Any], step: ir.Value | int = 1, start: ir.Value | int = 0
+    ) -> Iterator[tuple[ir.Value, list[Any]]]:
+        """The same loop, and a list of values that each step replaces by those for the next; in the end, the last."""
+        builder = self.builder
+        start, step = (size(value) if isinstance(value, int) else value for value in (start, step))
+        before, (test, body, done) = builder.block, map(builder.append_basic_block, ("test", "body", "done"))
+        builder.branch(test)
+        builder.position_at_end(test)
+        index, *held = phis = [builder.phi(value.type) for value in (start, *values)]
+        builder.cbranch(builder.icmp_signed("<", index, stop), body, done)
+        builder.position_at_end(body)
+        now = list(held)
+        yield index, now
+        for phi, first, next_ in zip(phis, (start, *values), (builder.add(index, step), *now), strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(next_, builder.block)
+        builder.branch(test)
+        builder.position_at_end(done)
+        now[:] = held
+
+    def merged(self, ways: dict[ir.Block, list[Any]]) -> list[Any]:
+        """The values that come from whichever of some blocks leads here, to the beginning of one."""
+        found = [self.builder.phi(value.type) for value in next(iter(ways.values()))]
+        for block, values in ways.items():
+            for phi, value in zip(found, values, strict=True):
+                phi.add_incoming(value, block)
+        return found
 
     # Memory
 
@@ -144,14 +179,11 @@ class Code:
         return ir.VectorType(self.element, lanes)
 
     def zeros(self, lanes: int) -> ir.Value:
-        return ir.Constant(self.kind(lanes), [0.0] * lanes)
+        return ir.Constant(self.kind(lanes), None)
 
     def splat(self, x: ir.Value, lanes: int) -> ir.Value:
-        kind = ir.VectorType(x.type, lanes)
-        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(INT, 0))
-        return self.builder.shuffle_vector(
-            first, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
-        )
+        any_, mask = spread(x.type, lanes)
+        return self.builder.shuffle_vector(self.builder.insert_element(any_, x, ir.Constant(INT, 0)), any_, mask)
 
     def mask(self, count: ir.Value, lanes: int) -> ir.Value:
         """The first ``count`` lanes."""
