@@ -5,9 +5,9 @@ The layers, from the inside: a `tile` of rows x vectors of the result held in re
 cache; and `product`, which cuts large operands into such blocks, copied in the order in which tiles read them.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from staticad.runtime.flow import declared
 from staticad.runtime.kernels.packing import copy_rows, copy_strip
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, host, size
 
@@ -338,8 +338,8 @@ def blocked(code: Code) -> ir.Function:
         kept = code.test(m, ">", high)
 
         byte = ir.IntType(8).as_pointer()  # Python's allocator: there on every platform, and needs no lock of Python
-        take = cgutils.get_or_insert_function(builder.module, ir.FunctionType(byte, [SIZE]), "PyMem_RawMalloc")
-        give = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [byte]), "PyMem_RawFree")
+        take = declared(builder.module, ir.FunctionType(byte, [SIZE]), "PyMem_RawMalloc")
+        give = declared(builder.module, ir.FunctionType(ir.VoidType(), [byte]), "PyMem_RawFree")
         # A copy of x keeps its order; an odd number of lines apart, its rows are in different sets of the caches.
         rowwise = code.test(xm, "!=", 1)
         length, count = builder.select(rowwise, deep, high), builder.select(rowwise, high, deep)

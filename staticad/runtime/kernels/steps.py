@@ -4,9 +4,9 @@ LLVM unrolls a loop of a known, moderate number of steps before it looks for vec
 with an unknown number it makes one that takes dozens of elements at once, and the few there are go one by one.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 from llvmlite import ir
 from llvmlite.ir.values import MDValue
-from numba import types
 
 from staticad.runtime.kernels.values import INTP, Value, direct
+from staticad.runtime.kinds import int64
 
 FEW = 16  # steps: of fewer, known ones LLVM makes no vector loop that leaves a remainder
 
@@ -35,7 +35,7 @@ def steps(walk: Any, n: Value) -> Value:
     hidden = builder.asm(ir.FunctionType(INTP, [INTP]), "", "=r,0", [n.llvm], side_effect=False)
     assume = builder.module.declare_intrinsic("llvm.assume", [], ir.FunctionType(ir.VoidType(), [ir.IntType(1)]))
     builder.call(assume, [builder.icmp_unsigned("<=", hidden, ir.Constant(INTP, FEW))])
-    return Value(types.intp, hidden)
+    return Value(int64, hidden)
 
 
 def keep(module: ir.Module, back: ir.Instruction) -> None:

@@ -4,9 +4,9 @@ Code is written instruction by instruction because Numba's front end would take 
 source loop makes LLVM hold two dozen accumulators in registers.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.registry import cpu_target
 
-SIZE = ir.IntType(types.intp.bitwidth)
+from staticad.runtime import machine
+from staticad.runtime.flow import declared
+
+SIZE = ir.IntType(64)
 BIT, INT = ir.IntType(1), ir.IntType(32)
 
 
@@ -34,7 +34,7 @@ class Host(NamedTuple):
 
 @cache
 def host() -> Host:
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    _, _, features = machine.host()
     has = set(features.split(","))
     if "+avx512f" in has:
         return Host(64, 32, True)
@@ -169,7 +169,7 @@ class Code:
             address = self.builder.gep(address, [offset])
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, INT, INT, INT])
-        call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        call = declared(self.builder.module, kind, "llvm.prefetch.p0")
         hints = (1, 3, 1) if write else (0, 2, 1)
         self.builder.call(call, [self.builder.bitcast(address, byte), *(ir.Constant(INT, v) for v in hints)])
 
@@ -192,7 +192,7 @@ class Code:
 
     def intrinsic(self, name: str, lanes: int, kinds: list[ir.Type], out: ir.Type, suffix: str = "") -> ir.Function:
         full = f"llvm.{name}.v{lanes}f{self.bits}{suffix}"
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(out, kinds), full)
+        return declared(self.builder.module, ir.FunctionType(out, kinds), full)
 
     def load(self, address: ir.Value, lanes: int, mask: ir.Value | None = None) -> ir.Value:
         """``lanes`` elements, zero where ``mask`` is not set."""
