@@ -1,4 +1,4 @@
-"""Loops over a scalar kernel as compiled programs, and how wide the vectors are that LLVM makes of one; knows no kernel.
+"""Loops over a scalar kernel as compiled programs, and how wide the vectors are LLVM makes of them; knows no kernel.
 
 A loop is written without optimisation, then optimised and assembled for a target, this machine or another; the widest
 register that takes part in floating-point arithmetic tells.

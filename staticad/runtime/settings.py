@@ -11,7 +11,7 @@ from typing import Any
 
 
 def setting(name: str) -> Any:
-    """Numba's ``NUMBA_<name>``: from Numba itself if it is there, else the environment's text; None if it is not set."""
+    """Numba's ``NUMBA_<name>``: from Numba if it is imported, else the environment's text; None if it is not set."""
     config = sys.modules.get("numba.core.config")
     if config is not None and hasattr(config, name):
         return getattr(config, name)
