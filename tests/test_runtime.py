@@ -82,6 +82,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = finish(start(path))
     assert not first["hit"]
     assert first["compilations"]
+    assert not first["numba"]
     return path
 
 
