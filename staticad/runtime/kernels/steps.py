@@ -5,9 +5,9 @@ with an unknown number it makes one that takes dozens of elements at once, and t
 the processor can leave lanes of a vector out, it is told to make the last vector a part of one.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from llvmlite import binding, ir
 from llvmlite.ir.values import MDValue
-from numba import types
 
 from staticad.runtime.kernels.values import INTP, Value, direct
+from staticad.runtime.kinds import int64
 
 FEW = 16  # steps: of fewer, known ones LLVM makes no vector loop that leaves a remainder
 WIDEST = 64  # bytes of a vector of a processor that can leave lanes out
@@ -40,7 +40,7 @@ def steps(walk: Any, n: Value, size: Value | None = None) -> Value:
     hidden = builder.asm(ir.FunctionType(INTP, [INTP]), "", "=r,0", [n.llvm], side_effect=False)
     assume = builder.module.declare_intrinsic("llvm.assume", [], ir.FunctionType(ir.VoidType(), [ir.IntType(1)]))
     builder.call(assume, [builder.icmp_unsigned("<=", hidden, ir.Constant(INTP, FEW))])
-    return Value(types.intp, hidden)
+    return Value(int64, hidden)
 
 
 @cache
