@@ -109,7 +109,7 @@ LINE = 64  # bytes at whose multiples arrays of a function lie
 def local(code: str) -> Any:
     """The function ``(shape) -> array`` of a static shape: memory of the function it is called in, for one call."""
     dtype = np.dtype(code)
-    element = from_dtype(dtype)
+    element = kind_of(dtype)
 
     def view(shape: tuple[int, ...]) -> Any:
         return np.empty(shape, dtype)
@@ -117,9 +117,9 @@ def local(code: str) -> Any:
     @direct(view)
     def write(walk: Any, shape: Sequence[Value]) -> View:
         count = math.prod(size.number or 0 for size in shape)
-        place = cgutils.alloca_once(walk.builder, ir.ArrayType(walk.context.get_data_type(element), count))
+        place = room(walk.builder, ir.ArrayType(element.memory, count))
         place.align = LINE
-        return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))
+        return View(Array(element, len(shape)), pointer(walk, place, element), sizes(walk, shape))
 
     return write
 
