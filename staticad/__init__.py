@@ -36,7 +36,7 @@ from staticad.creation import (
     zeros,
     zeros_like,
 )
-from staticad.derivatives import grad, jvp, value_and_grad, vjp
+from staticad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from staticad.draw import draw
 from staticad.dtypes import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 from staticad.errors import (
@@ -185,6 +185,7 @@ from staticad.functions.reductions import (
 )
 from staticad.shapes import dim
 from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
+from staticad.transforms import vectorize, vmap
 
 __version__ = "0.1.0"
 newaxis = None
@@ -293,6 +294,8 @@ __all__ = [
     "grad",
     "greater",
     "greater_equal",
+    "hessian",
+    "hvp",
     "hypot",
     "identity",
     "inf",
@@ -304,6 +307,7 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "jacobian",
     "jvp",
     "less",
     "less_equal",
@@ -398,7 +402,9 @@ __all__ = [
     "vander",
     "var",
     "vecdot",
+    "vectorize",
     "vjp",
+    "vmap",
     "where",
     "while_loop",
     "zero_grad",
