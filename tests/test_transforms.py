@@ -64,8 +64,9 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
 class Names:
     """The functions that programs use, where they are called differently."""
 
-    def __init__(self, module: Any, scan: Callable[..., Any]):
-        self.module, self.scan = module, scan
+    def __init__(self, module: Any, control: Any):
+        self.module = module
+        self.scan, self.cond, self.while_loop = control.scan, control.cond, control.while_loop
 
     def concatenate(self, parts: Any) -> Any:
         return (self.module.concat if self.module is ad else self.module.concatenate)(parts)
@@ -74,7 +75,7 @@ class Names:
         return getattr(self.module, name)
 
 
-OURS = Names(ad, ad.scan)
+OURS = Names(ad, ad)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def jax() -> Any:
 
 
 def theirs(jax: Any) -> Names:
-    return Names(jax.numpy, jax.lax.scan)
+    return Names(jax.numpy, jax.lax)
 
 
 def given(dtype: str = "float64") -> list[ad.Tensor]:
@@ -117,6 +118,58 @@ def test_jacobians_are_those_of_jax(jax: Any, name: str, mode: str, dtype: str) 
     f = lambda *a: PROGRAMS[name](theirs(jax), *a)
     expected = jax.jit(lambda *a: [f(*a), jax.jacrev(f, argnums=(0, 1, 2))(*a)])(*arrays)
     agree(found, expected, 1e-10 if dtype == "float64" else 2e-4)
+
+
+def newton(p: Any, x: Any, w: Any, v: Any) -> Any:
+    """Roots, found in as many steps as each takes."""
+    f = lambda h: h * h * h + x * x * h - 1.0 - w[0] * 0.1
+    slope = lambda h: 3.0 * h * h + x * x
+    return p.while_loop(lambda h: p.sum(f(h) ** 2) > 1e-18, lambda h: h - f(h) / slope(h), 1.0 + 0.0 * x)
+
+
+def choice(p: Any, x: Any, w: Any, v: Any) -> Any:
+    return p.cond(x[0] > 0, lambda x, w: (w @ x, x), lambda x, w: (p.sin(w) @ x, 2.0 * x), x, w)
+
+
+def shared_choice(p: Any, x: Any, w: Any, v: Any) -> Any:
+    """One branch for all lanes of x, and a choice for each where w has them."""
+    return p.cond(w[0, 0] > 0.5, lambda x: p.sin(x), lambda x: x * x, v @ x)
+
+
+def walks(p: Any, x: Any, w: Any, v: Any) -> Any:
+    """Loops that end one by one, inside of steps, around a choice."""
+
+    def step(h: Any, row: Any) -> Any:
+        h = p.while_loop(lambda h: p.sum(h * h) > 0.5, lambda h: h * 0.7 + 0.01 * p.sin(row), h + row)
+        return p.cond(h[0] > x[0], lambda h: h * row, lambda h: p.cos(h), h), p.sum(h)
+
+    return p.scan(step, x, w)
+
+
+CONTROL = {f.__name__: f for f in (newton, choice, shared_choice, walks)}
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_lanes_of_loops_and_choices_are_those_of_jax(jax: Any, name: str) -> None:
+    """Each lane ends when it does and takes its branch. JAX has forward derivatives of such loops only, here are both."""
+    f, p = CONTROL[name], theirs(jax)
+    x, w, v = ad.input("x", ("n", 3)), ad.input("w", ("n", 4, 3)), ad.input("v", V.shape)
+    one, each = (0, None, None), (0, 0, None)
+    ours, other = lambda *a: f(OURS, *a), lambda *a: f(p, *a)
+    many = ad.vmap(ours, one)(x, w[0], v)
+    outputs = [
+        many,
+        ad.vmap(ours, each)(x, w, v),
+        ad.vmap(lambda *a: ad.jacobian(ours(*a), a[0], "forward"), each)(x, w, v),
+        ad.vmap(lambda *a: ad.jacobian(ours(*a), a[0], "reverse"), each)(x, w, v),
+        ad.jacobian(many, [w, v], "forward"),
+        ad.jacobian(many, [w, v], "reverse"),
+    ]
+    ws = RNG.normal(size=(5, 4, 3))
+    slopes = jax.vmap(jax.jacfwd(other), each)(XS, ws, V)
+    whole = jax.jacfwd(lambda w, v: jax.vmap(other, one)(XS, w[0], v), argnums=(0, 1))(ws, V)
+    expected = [jax.vmap(other, one)(XS, ws[0], V), jax.vmap(other, each)(XS, ws, V), slopes, slopes, whole, whole]
+    agree(ad.compile([x, w, v], outputs)(XS, ws, V), expected, 1e-9)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

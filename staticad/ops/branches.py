@@ -149,17 +149,18 @@ def _lanes(
     left_ones = [(node.params["branch"], node.params["value"]) for node in nodes if "value" in node.params]
     found: list[list[tuple[Node, bool]]] = []
     for k, results in enumerate(body.values):
-        results = in_lanes([*results, *(x for branch, x in left_ones if branch == k)], given, lanes)
-        if results is None:
+        wide = in_lanes([*results, *(x for branch, x in left_ones if branch == k)], given, lanes)
+        if wide is None:
             return None
-        found.append(list(results))
+        found.append(wide)
     count = len(body.values[0])
     has_lanes = [any(results[n][1] for results in found) for n in range(count)]
     many = Branches(
         consts=tuple(given.get(x, x) for x in body.consts),
         values=tuple(
             tuple(
-                spread(x, lanes) if wide and not has else x for (x, has), wide in zip(results, has_lanes, strict=False)
+                spread(x, lanes) if any_has and not has else x
+                for (x, has), any_has in zip(results, has_lanes, strict=False)
             )
             for results in found
         ),
