@@ -48,8 +48,9 @@ def in_lanes(outputs: Sequence[Node], given: Mapping[Node, Node], lanes: Shape) 
 
 def walked(outputs: Sequence[Node], given: Mapping[Node, Laned], lanes: Shape) -> dict[Node, Laned | Node] | None:
     """What becomes of the nodes that depend on those of ``given``; None where an op has no rule."""
-    order = toposort(outputs)
-    loops = results_of_loops(order)
+    loops = results_of_loops(toposort(outputs))
+    # All results of a loop or a call are made at once, when all that they have of their own is there.
+    order = toposort(outputs, lambda node: operands_of(loops.get(loop_key(node), [node])))
     values: dict[Node, Laned | Node] = dict(given)
     for node in order:
         if node in values or not any(x in values for x in node.args):
@@ -69,9 +70,10 @@ def walked(outputs: Sequence[Node], given: Mapping[Node, Laned], lanes: Shape) -
             one = batched(node, args, lanes)
             if one is None:
                 return None
-            values[node] = Laned(one, dense)
+            values[node] = Laned(one, dense) if len(one.shape) > len(node.shape) or not lanes else one
             continue
         nodes = loops[loop_key(node)]
+        args = [spelled_out(x, lanes) if isinstance(x := values.get(y, y), Laned) else x for y in operands_of(nodes)]
         operands, has = [x.node if isinstance(x, Laned) else x for x in args], [isinstance(x, Laned) for x in args]
         rule = node.op.together.batch
         several = None if rule is None else rule(nodes, operands, has, lanes)
@@ -79,6 +81,13 @@ def walked(outputs: Sequence[Node], given: Mapping[Node, Laned], lanes: Shape) -
             return None
         values |= {x: Laned(y, dense) if y_has else y for x, (y, y_has) in zip(nodes, several, strict=True)}
     return values
+
+
+def operands_of(nodes: Sequence[Node]) -> Sequence[Node]:
+    """The operands of the results of one loop or call: what each has of its own, then the others."""
+    rule = nodes[0].op.together
+    own = 0 if rule is None else rule.own
+    return [*(x for node in nodes for x in node.args[:own]), *nodes[0].args[own:]] if own else nodes[0].args
 
 
 def over_lanes(outputs: Sequence[Node], given: Mapping[Node, Node], lanes: Shape) -> list[tuple[Node, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,8 @@ class Names:
     def __init__(self, module: Any, control: Any):
         self.module = module
         self.scan, self.cond, self.while_loop = control.scan, control.cond, control.while_loop
+        whole = sys.modules[module.__name__.removesuffix(".numpy")]
+        self.custom_vjp, self.custom_jvp, self.checkpoint = whole.custom_vjp, whole.custom_jvp, whole.checkpoint
 
     def concatenate(self, parts: Any) -> Any:
         return (self.module.concat if self.module is ad else self.module.concatenate)(parts)
@@ -151,7 +154,7 @@ CONTROL = {f.__name__: f for f in (newton, choice, shared_choice, walks)}
 
 @pytest.mark.parametrize("name", CONTROL)
 def test_lanes_of_loops_and_choices_are_those_of_jax(jax: Any, name: str) -> None:
-    """Each lane ends when it does and takes its branch. JAX has forward derivatives of such loops only, here are both."""
+    """Each lane ends when it does and takes its branch. JAX has forward derivatives of such loops; here are both."""
     f, p = CONTROL[name], theirs(jax)
     x, w, v = ad.input("x", ("n", 3)), ad.input("w", ("n", 4, 3)), ad.input("v", V.shape)
     one, each = (0, None, None), (0, 0, None)
@@ -248,6 +251,55 @@ MATRICES: list[Callable[..., Any]] = [
     lambda p, u, v, a, b: p.reshape(p.reshape(p.concatenate([a[:1], b[1:]]), (9,))[::-1], (3, 3)),
     lambda p, u, v, a, b: p.scan(lambda h, row: (h * 0.5 + row, p.tanh(h * u)), v, a)[1],
 ]
+
+
+def with_rules(p: Any, x: Any, m: Any) -> Any:
+    """Calls with derivatives of their own: doubled backwards, tripled forwards, computed again."""
+    back = p.custom_vjp(lambda x, m: p.sin(m @ x))
+    back.defvjp(
+        lambda x, m: (p.sin(m @ x), (x, m)),
+        lambda kept, g: ((u := 2.0 * g * p.cos(kept[1] @ kept[0])) @ kept[1], u[:, None] * kept[0]),
+    )
+    ahead = p.custom_jvp(lambda x: p.exp(x))
+    ahead.defjvp(lambda xs, ts: (p.exp(xs[0]), 3.0 * p.exp(xs[0]) * ts[0]))
+    again = p.checkpoint(lambda x, m: (p.tanh(m @ p.sin(x)), x * m[0]))
+    u, v = again(back(x, m), m)
+    return u * ahead(0.1 * v), p.sum(back(u, m) * v)
+
+
+def test_calls_with_rules_keep_them_in_lanes(jax: Any) -> None:
+    x, m, ms = ad.input("x", ("n", 3)), ad.input("m", (3, 3)), ad.input("ms", ("n", 3, 3))
+    ours = lambda x, m: with_rules(OURS, x, m)
+    slope = lambda x, m: ad.grad(sum((ad.sum(y * y) for y in ours(x, m)), start=ad.constant(0.0)), [x, m])
+    outputs = [
+        ad.vmap(ours, (0, None))(x, m),
+        ad.vmap(ours)(x, ms),
+        ad.vmap(lambda *a: ad.jacobian(ours(*a), a))(x, ms),
+        ad.vmap(slope, (0, None))(x, m),
+        ad.jacobian(ours(x[0], m), x),
+        ad.jacobian(ad.vmap(ours, (0, None))(x, m), m),
+    ]
+    twice = lambda x, m: ad.jacobian(slope(x, m), [x, m])
+    p = theirs(jax)
+    other = lambda x, m: with_rules(p, x, m)
+    their_slope = jax.grad(lambda x, m: sum(p.sum(y * y) for y in other(x, m)), argnums=(0, 1))
+
+    def expected(x: Any, m: Any, ms: Any) -> Any:
+        return [
+            jax.vmap(other, (0, None))(x, m),
+            jax.vmap(other)(x, ms),
+            jax.vmap(jax.jacrev(other, argnums=(0, 1)))(x, ms),
+            jax.vmap(their_slope, (0, None))(x, m),
+            jax.jacrev(lambda x: other(x[0], m))(x),
+            jax.jacrev(lambda m: jax.vmap(other, (0, None))(x, m))(m),
+        ]
+
+    arrays = XS, V, RNG.normal(size=(5, 3, 3))
+    found = ad.compile([x, m, ms], [outputs, ad.vmap(twice)(x, ms)])(*arrays)
+    agree(found[0], jax.jit(expected)(*arrays), 1e-9)
+    one = ad.compile([x, m], twice(x[0], m))
+    for k in range(len(XS)):
+        agree([a[k] for a in leaves(found[1])], one(XS[k:], arrays[2][k]), 1e-9)
 
 
 def random_program(seed: int) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ branch that was taken left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,14 +165,14 @@ def _lanes(
             for results in found
         ),
     )
-    left_there = [iter(results[count:]) for results in found]
+    left_there: list[Iterator[tuple[Node, bool]]] = [iter(there[count:]) for there in found]
     out: list[tuple[Node, bool]] = []
     for node in nodes:
         if "result" in node.params:
             n = node.params["result"]
             out.append((chosen_of(operands, many, n), has_lanes[n]))
         else:
-            branch = node.params["branch"]
+            branch: int = node.params["branch"]
             value, has = next(left_there[branch])
             out.append((left_of(operands, many, branch, value), has))
     return out
