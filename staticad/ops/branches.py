@@ -169,7 +169,7 @@ def _lanes(
     out: list[tuple[Node, bool]] = []
     for node in nodes:
         if "result" in node.params:
-            n = node.params["result"]
+            n: int = node.params["result"]
             out.append((chosen_of(operands, many, n), has_lanes[n]))
         else:
             branch: int = node.params["branch"]
