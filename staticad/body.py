@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from staticad.effort import units
 from staticad.expressions import CODE, comment, fill, is_atom, is_literal, literal
 from staticad.ir import Check, Node
 from staticad.loops import (
@@ -43,6 +44,7 @@ from staticad.shapes import (
     Shape,
     Symbol,
     add,
+    evaluate,
     known_ge,
     mul,
     product,
@@ -51,10 +53,14 @@ from staticad.shapes import (
     symbol,
     symbols,
 )
+from staticad.store import Storage
 
 #: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
 #: leaves them alone.
 UNROLLED = frozenset({4, *range(8, 129)})
+#: Units of work (see `effort.units`) that a loop of unknown length does before it looks for Ctrl-C, and what it takes
+#: sizes to be that are not known before.
+BETWEEN, GUESS = 1 << 31, 100
 #: Expressions longer than this many characters get a name.
 LONG = 80
 
@@ -258,6 +264,13 @@ class Body:
         self.carry_on(loop.after, inside)
         scope.lines += [f"{counted} = 0", "while True:", *("    " + line for line in inside.lines)]
         scope.lines.append(f"    {counted} += 1")
+        steps = steps_between(self.storage, loop)
+        code = self.module.status(Failure("interrupt", "interrupted"))
+        scope.lines += [
+            f"    if {counted} % {steps} == 0:",
+            "        if m.interrupted():",
+            f"            return {code}",
+        ]
         self.module.sizes[number] = counted
         self.counted[number] = scope
         for buffer in loop.writes:
@@ -752,6 +765,15 @@ class Body:
         home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
         home.known[element] = name
         return name
+
+
+def steps_between(storage: Storage, loop: Loop) -> int:
+    """After how many steps a loop asks whether it shall end: a tenth of a second or so, by its work."""
+    work = units(storage, loop.body)
+    symbolic = dict.fromkeys(map(str, symbols(work)), GUESS)
+    each = evaluate(work, symbolic) if symbolic else work
+    assert isinstance(each, int)
+    return 1 << max(0, min(20, (BETWEEN // max(each, 1)).bit_length()))
 
 
 def typed(text: str, dtype: np.dtype[np.generic]) -> str:

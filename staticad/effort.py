@@ -58,12 +58,12 @@ def element_cost(storage: Storage, node: Node) -> int:
     return formula_cost(storage, node)
 
 
-def units(storage: Storage, loop: Loop) -> Dim:
-    """The time that a loop takes, roughly, in units of a flop in float32 in a vector, or a byte to or from memory.
+def units(storage: Storage, items: Sequence[Item]) -> Dim:
+    """The time that items take, roughly, in units of a flop in float32 in a vector, or a byte to or from memory.
 
     About 32 of them are a nanosecond."""
     total: Dim = 0
-    for path, statement in statements([loop]):
+    for path, statement in statements(items):
         width = -(-statement.node.dtype.itemsize // 4)
         if isinstance(statement, Tile):
             total = add(total, floordiv(mul(flops(storage, statement), width), PRODUCT))

@@ -39,6 +39,10 @@ class OutOfMemory(StaticadError, MemoryError):
     """There was no memory for what a loop leaves for its backward pass; also a ``MemoryError``."""
 
 
+class Interrupted(StaticadError, KeyboardInterrupt):
+    """Ctrl-C while a compiled function ran inside of `@njit` code; from Python it is a plain ``KeyboardInterrupt``."""
+
+
 class CompileError(StaticadError, RuntimeError):
     """Native code could not be made of a valid graph."""
 

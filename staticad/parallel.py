@@ -107,9 +107,9 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
             steps.setdefault(statement.buffer, []).append(statement.node)
         elif isinstance(statement, Start):
             started.add(statement.buffer)
-    if loop.steps is not None and loop.steps.carries:
+    if loop.after or loop.test:
         return None  # what carries a value from step to step
-    work = units(plan.schedule.storage, loop)
+    work = units(plan.schedule.storage, [loop])
     work = substitute(work, {s: STEPS for s in symbols(work) if s.kind == "count"})
     parallel = Parallel(loop, work, always, {}, {}, {})
     for node in loop.reduces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -364,3 +365,32 @@ def test_in_nopython_code_and_without_jit() -> None:
 def test_errors_tell_the_way_out(build: Callable[[Any], Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         build(ad.input("x", (3,)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no alarms")
+def test_ctrl_c_ends_a_loop() -> None:
+    """From Python, and in the user's own compiled code; nothing is wrong afterwards."""
+    import signal
+
+    from numba import njit
+
+    n, x = ad.input("n", (), dtype="int64"), ad.input("x", ())
+    y = ad.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, ad.sin(s[1])), (0, x))[1]
+    f = ad.compile([n, x], y)
+    inner, out = f.njit, np.zeros(())
+
+    @njit
+    def run(n: Any, x: Any, out: Any) -> None:
+        inner(n, x, out)
+
+    few, many, at = np.array(3), np.array(10**13), np.array(0.5)
+    run(few, at, out)
+    for call in (lambda: f(many, at), lambda: run(many, at, out)):
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+    assert f(few, at) == pytest.approx(np.sin(np.sin(np.sin(0.5))))

@@ -15,7 +15,7 @@ import numpy as np
 
 from staticad.body import Failure
 from staticad.dtypes import SHORT
-from staticad.errors import DTypeError, IndexOutOfRange, OutOfMemory, ShapeError, StepLimit
+from staticad.errors import DTypeError, IndexOutOfRange, Interrupted, OutOfMemory, ShapeError, StepLimit
 from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType
 from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 #: What a failure of some kind is raised as; of any other, `ShapeError`.
-ERRORS = {"index": IndexOutOfRange, "steps": StepLimit, "memory": OutOfMemory}
+ERRORS = {"index": IndexOutOfRange, "steps": StepLimit, "memory": OutOfMemory, "interrupt": Interrupted}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +66,11 @@ class Caller:
         """The outputs as fresh arrays."""
         return self.fresh(args)
 
-    def slow(self, args: Sequence[Any], outs: Sequence[Any] | None) -> Sequence[Array]:
-        """Convert what can be converted, make room, and call again; raise what is wrong."""
+    def slow(self, args: Sequence[Any], outs: Sequence[Any] | None, status: int = 0) -> Sequence[Array]:
+        """Convert what can be converted, make room, and call again; raise what is wrong, or what ``status`` tells."""
         target = self.target
+        if status > 0 and target.failures[status - 1].kind == "interrupt":
+            raise KeyboardInterrupt(target.name)
         if len(args) != len(target.inputs):
             expected = ", ".join(f"{name}: {t}" for name, t in target.inputs)
             raise DTypeError(f"{target.name}: takes {len(target.inputs)} arrays ({expected}), got {len(args)}")
@@ -130,11 +132,11 @@ def fast_paths(caller: Caller) -> tuple[Callable[[Sequence[Any]], Sequence[Array
     caught = "    except (TypeError, AttributeError, IndexError, ValueError):"
     into = ["def into(args, outs):", "    try:", *unpack(given, "args"), *unpack(outs, "outs"), caught]
     into += ["        return slow(args, outs)", *take, f"    status = {call}", *give]
-    into += ["    return slow(args, outs) if status else outs"]
+    into += ["    return slow(args, outs, status) if status else outs"]
     allocations = ["        " + line for line in allocation_lines(target, given, outs, scope)]
     fresh = ["def fresh(args):", "    try:", *unpack(given, "args"), *allocations, caught]
     fresh += ["        return slow(args, None)", *take, f"    status = {call}", *give]
-    fresh += [f"    return slow(args, None) if status else ({', '.join(outs)}{',' if outs else ''})"]
+    fresh += [f"    return slow(args, None, status) if status else ({', '.join(outs)}{',' if outs else ''})"]
     exec("\n".join([*into, *fresh]), scope)
     return scope["fresh"], scope["into"]
 

@@ -65,6 +65,7 @@ from staticad.runtime.kernels.memory import (
 )
 from staticad.runtime.kernels.products import contract
 from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
+from staticad.runtime.kernels.signals import interrupted
 from staticad.runtime.kernels.steps import steps
 from staticad.runtime.kernels.tape import (
     closed,
@@ -86,7 +87,8 @@ from staticad.runtime.kernels.tape import (
 __all__ = [
     "array_b1", "array_f4", "array_f8", "array_i1", "array_i2", "array_i4", "array_i8", "array_u1", "array_u2",
     "array_u4", "array_u8", "at", "begin", "chunks", "clash", "clear", "closed", "contract", "copy", "flat",
-    "fold_radd", "fold_rmax", "fold_rmin", "fold_rmul", "index", "local_b1", "local_f4", "local_f8", "local_i1",
+    "fold_radd", "fold_rmax", "fold_rmin", "fold_rmul", "index",
+    "interrupted", "local_b1", "local_f4", "local_f8", "local_i1",
     "local_i2", "local_i4", "local_i8", "local_u1", "local_u2", "local_u4", "local_u8", "natural", "places",
     "radd", "release", "rmax", "rmin", "rmul", "room", "row_b1", "row_f4", "row_f8", "row_i1", "row_i2",
     "row_i4", "row_i8", "row_u1", "row_u2", "row_u4", "row_u8", "slot_b1", "slot_f4", "slot_f8", "slot_i1",

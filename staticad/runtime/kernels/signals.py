@@ -1,0 +1,44 @@
+"""Whether the user wants a running program to end (Ctrl-C), asked from inside of it; knows no program."""
+
+# llvmlite has no types.
+# pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from staticad.runtime.kernels.shared import FEW, external
+from staticad.runtime.kernels.values import Value, direct
+from staticad.runtime.kinds import boolean
+
+NUMBER, BIT = ir.IntType(32), ir.IntType(1)
+ASK = ir.FunctionType(BIT, [])
+
+
+def never() -> bool:
+    """Whether a signal's handler has raised an exception, such as KeyboardInterrupt; Python itself looks after that."""
+    return False
+
+
+@direct(never)
+def interrupted(walk: Any) -> Value:
+    return Value(boolean, walk.builder.call(external(walk.builder, write_interrupted, ASK, passes=FEW), []))
+
+
+def write_interrupted(module: ir.Module, symbol: str, element: Any) -> None:
+    """Run the handlers of signals that have come, with Python's lock; the exception is told by the result alone."""
+    function = ir.Function(module, ASK, symbol)
+    builder = ir.IRBuilder(function.append_basic_block())
+
+    def python(name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
+        kind = ir.FunctionType(result, [arg.type for arg in args])
+        return builder.call(ir.Function(module, kind, name), args)
+
+    state = python("PyGILState_Ensure", NUMBER)
+    raised = builder.icmp_signed("!=", python("PyErr_CheckSignals", NUMBER), NUMBER(0))
+    with builder.if_then(raised):
+        python("PyErr_Clear", ir.VoidType())
+    python("PyGILState_Release", ir.VoidType(), state)
+    builder.ret(raised)
