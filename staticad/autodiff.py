@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from staticad.closed_forms import closed_forms
 from staticad.dtypes import can_require_grad
 from staticad.ir import Node, loop_key, toposort, toposort_until
 from staticad.ops.rules import accumulate
@@ -33,6 +34,7 @@ def differentiated(outputs: Sequence[Node], wrt: Sequence[Node]) -> tuple[list[N
 def pull(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node]) -> list[Node | None]:
     """The cotangent of each node of ``wrt``, given those of ``outputs``; None where no path leads to it."""
     order, forms, active = differentiated(outputs, wrt)
+    closed = closed_forms(order, {x for x in wrt if x.args})
     waiting: dict[Node, list[Node]] = {}
     for out, g in zip(outputs, cotangents, strict=True):
         if out in active:
@@ -57,6 +59,8 @@ def pull(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node
             continue
         if node in forms:
             waiting.setdefault(forms[node], []).append(arrived.pop(node))
+        elif node in closed and closed[node].x in active:
+            waiting.setdefault(closed[node].x, []).append(closed[node].move(arrived.pop(node)))
         elif any(x in active for x in node.args):
             gs = [arrived.pop(x) for x in nodes]
             rule = node.op.together
@@ -75,6 +79,7 @@ def pull(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node
 def push(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) -> list[Node | None]:
     """The tangent of each of ``outputs``, given those of ``wrt``; None where no path leads to it."""
     order, forms, active = differentiated(outputs, wrt)
+    closed = closed_forms(order, {x for x in wrt if x.args})
     moving: dict[Node, Node] = {}
     for x, t in zip(wrt, tangents, strict=True):
         moving[x] = moving[x] + t if x in moving else t
@@ -86,6 +91,8 @@ def push(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node])
             continue
         if node in forms:
             ts: Sequence[Node | None] = [moving.get(forms[node])]
+        elif node in closed and closed[node].x in moving:
+            ts = [closed[node].move(moving[closed[node].x])]
         elif (together := [x for x in together if x in active]) and any(x in moving for x in node.args):
             operands, rule = [moving.get(x) for x in node.args], node.op.together
             ts = [x.op.jvp(x, operands) for x in together] if rule is None else rule.jvp(together, operands)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from staticad.costs import PRODUCT, width
 from staticad.ir import Node
 from staticad.loops import Carry, Compute, Item, Loop, Start, Statement, Step, Tile, Whole, elements, statements
-from staticad.lowering import Map, Reduce, Update, View
+from staticad.lowering import Map, Reduce, Update, View, extents
 from staticad.shapes import Dim, add, floordiv, mul, product
 from staticad.store import Reads, Storage
-from staticad.tiles import extents
 
-#: Flops of a product in float32 that are done in a unit.
-PRODUCT = 8
 #: Units that finding an element by an index read at run time takes.
 GATHER = 64
 
@@ -64,14 +62,13 @@ def units(storage: Storage, items: Sequence[Item]) -> Dim:
     About 32 of them are a nanosecond."""
     total: Dim = 0
     for path, statement in statements(items):
-        width = -(-statement.node.dtype.itemsize // 4)
         if isinstance(statement, Tile):
-            total = add(total, floordiv(mul(flops(storage, statement), width), PRODUCT))
+            total = add(total, floordiv(mul(flops(storage, statement), width(statement.node)), PRODUCT))
             continue
         moved = statement.node.dtype.itemsize
         for node, index in reads(storage, statement):
             moved += node.dtype.itemsize + (GATHER if any(True for _ in elements(index or ())) else 0)
-        each = add(mul(flops(storage, statement), width), moved)
+        each = add(mul(flops(storage, statement), width(statement.node)), moved)
         total = add(total, mul(each, times(path, statement)))
     return total
 

@@ -173,9 +173,9 @@ class Function:
 
         The pullback returns a dict with an array for every input that requires grad, and for every parameter (or tensor
         made a leaf, or retained) that requires grad and the outputs depend on. What the backward pass needs of the
-        forward pass is kept, not computed again; the pullback may be called many times. It reads the arrays given and
-        the parameters as they are then, so they must not change in between. The function's ``updates`` are not made.
-        Raises `GraphError` where no output requires grad.
+        forward pass is kept where that costs less than computing it again; the pullback may be called many times. It
+        reads the arrays given and the parameters as they are then, so they must not change in between. The function's
+        ``updates`` are not made. Raises `GraphError` where no output requires grad.
 
         >>> import numpy as np, staticad as ad
         >>> x = ad.input("x", (2,), requires_grad=True)

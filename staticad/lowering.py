@@ -174,3 +174,17 @@ class Call:
 Lowering: TypeAlias = (
     Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Branch | Carried | Call
 )
+
+
+def letters(node: Node) -> tuple[str, str, str]:
+    """The indices of a product's operands and of its result."""
+    operands, out = node.params["spec"].split("->")
+    left, right = operands.split(",")
+    return left, right, out
+
+
+def extents(node: Node) -> dict[str, Dim]:
+    """The extent of every index of a product."""
+    left, right, _ = letters(node)
+    pairs = zip(left + right, (*node.args[0].shape, *node.args[1].shape), strict=True)
+    return dict(pairs)

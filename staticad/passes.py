@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from staticad.autodiff import pull
+from staticad.costs import ARRAY
 from staticad.ir import ArrayType, Graph, Node, toposort
 from staticad.ops import creation, sources
 from staticad.parallel import Mode
@@ -62,7 +63,8 @@ class Passes:
         # Simplified together, so that stable forms and common subexpressions are the same nodes in both halves.
         both = simplify(Graph(tuple(inputs), (*outputs, *grads))).outputs
         values, grads = both[: len(outputs)], both[len(outputs) :]
-        kept = choose_residuals(values, grads)
+        #: What the forward pass leaves for the backward pass.
+        self.kept = kept = choose_residuals(values, grads, given, each=ARRAY)
         stand_in = {x: _input(f"kept_{k}", x.type) for k, x in enumerate(kept)}
         _, self.forward = build(f"{name}_forward", inputs, [*outputs, *kept], parallel=parallel)
         arguments = [*inputs, *stand_in.values(), *given]

@@ -154,7 +154,8 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         if node not in schedule.storage.root:
             continue
         whole = node in outputs or node in updates
-        axes, blocks, passing = (tuple(range(len(node.shape))), {}, False) if whole else kept_axes(node, found)
+        every = whole or bool(counts(node.shape))  # what is on the tape is there as a whole
+        axes, blocks, passing = (tuple(range(len(node.shape))), {}, False) if every else kept_axes(node, found)
         first, last = min(u.position for u in found), max(u.position for u in found)
         if node in copied:
             place, last = "work", len(schedule.body)

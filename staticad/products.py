@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from staticad.ir import Node
 from staticad.loops import Loop, Tile
+from staticad.lowering import extents, letters
 from staticad.plan import Plan
 from staticad.shapes import Dim, Shape, Symbol, add, mul, product, symbol
 from staticad.store import linear_terms, strided
-from staticad.tiles import extents, letters
 
 
 @dataclass(frozen=True)

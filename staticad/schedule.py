@@ -34,10 +34,10 @@ from staticad.loops import (
     statements,
     substitute_all,
 )
-from staticad.lowering import Branch, Contract, Map, Reduce, Repeat, Steps, Uninitialised, Update, View
+from staticad.lowering import Branch, Contract, Map, Reduce, Repeat, Steps, Uninitialised, Update, View, extents
 from staticad.shapes import Dim, Symbol, add, mul, symbol, symbols
 from staticad.store import Reads, Storage, choose_storage, extend, fresh_vars
-from staticad.tiles import Cut, cuts, extents, indices
+from staticad.tiles import Cut, cuts, indices
 
 #: Nodes that one outermost loop may hold: keeps bodies within what registers and compile time bear.
 LOOP_WEIGHT = 4000

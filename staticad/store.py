@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from staticad.costs import NEAR
 from staticad.errors import CompileError
 from staticad.ir import Graph, Node
 from staticad.loops import Access, Coordinates, accesses, divides, elements
 from staticad.lowering import Branch, Carried, Contract, Lowering, Map, Repeat, Source, Uninitialised, Update, View
 from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
 
-#: Flops up to which a value read in several places is computed in each of them instead of being stored. A load and a
-#: store cost about as much as two arithmetic operations, anything with a division or a transcendental costs more.
-RECOMPUTE_COST = 2
 #: Nodes that one expression may be made of before its value is stored, which bounds the work of walking it.
 EXPRESSION_SIZE = 40
 
@@ -162,7 +160,7 @@ def extend(
     outputs = set(results)
     cost: dict[Node, int] = defaultdict(int)
     size: dict[Node, int] = defaultdict(int)
-    kept = outputs | _bases(nodes)
+    kept = outputs | in_memory(nodes)
     storage.whole |= kept
     before = len(storage.stored)
     for node in nodes:
@@ -213,9 +211,9 @@ def _root(
 
 
 def _pays(node: Node, cost: int, users: dict[Node, list[Node]], kept: set[Node]) -> bool:
-    """Whether storing a `Map` is better than computing it in every place that reads it."""
+    """Whether storing a `Map` is better than computing it in every place that reads it, for ``cost`` flops."""
     reads, expands, merges = _consumers(node, users, kept)
-    return merges or (cost > RECOMPUTE_COST and (reads > 1 or expands))
+    return merges or (cost > NEAR and (reads > 1 or expands))
 
 
 def _consumers(node: Node, users: dict[Node, list[Node]], kept: set[Node]) -> tuple[int, bool, bool]:
@@ -256,7 +254,7 @@ def _view_kind(view: Node) -> tuple[bool, bool]:
     return repeats, divides(access.index)
 
 
-def _bases(nodes: Sequence[Node]) -> set[Node]:
+def in_memory(nodes: Sequence[Node]) -> set[Node]:
     """The nodes that products, library calls and updates need in memory: operands without their strided views."""
     needed: set[Node] = set()
     for node in nodes:

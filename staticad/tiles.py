@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from staticad.ir import Node
 from staticad.loops import Coordinates, covered
+from staticad.lowering import extents, letters
 from staticad.shapes import Dim, Symbol, known_ge, mul, product, symbol
 from staticad.store import Reads, Storage, strided
 
@@ -88,18 +89,6 @@ def block_rows(row_bytes: Dim) -> int:
         return FEWEST
     rows = max(FEWEST, min(MOST, BLOCK // max(row_bytes, 1)))
     return rows - rows % FEWEST
-
-
-def letters(node: Node) -> tuple[str, str, str]:
-    operands, out = node.params["spec"].split("->")
-    left, right = operands.split(",")
-    return left, right, out
-
-
-def extents(node: Node) -> dict[str, Dim]:
-    left, right, _ = letters(node)
-    pairs = zip(left + right, (*node.args[0].shape, *node.args[1].shape), strict=True)
-    return dict(pairs)
 
 
 def indices(storage: Storage, node: Node, fixed: dict[str, Symbol]) -> tuple[Coordinates, Reads]:

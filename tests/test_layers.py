@@ -26,10 +26,12 @@ LAYERS = """
     ops
     interpret view_rules small_products
     stable
+    closed_forms
     autodiff power_rules unit_lanes
     batching
     simplify
     bodies
+    costs
     loops expressions
     store
     tiles interchange
@@ -58,7 +60,7 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # What a part may not see, whatever stands above it.
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special"}
-LOWERED  = {"loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "effort", "plan",
+LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "effort", "plan",
             "parallel", "products", "body", "kernels", "outline", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},

@@ -94,7 +94,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         outputs = [x for x, _ in asked]
         pulled = pull(outputs, wrt, [g for _, g in asked])
         wanted = {x: g for x, g in zip(wrt, pulled, strict=True) if g is not None}
-        stand_in = {x: placeholder(x.type) for x in choose_residuals(outputs, list(wanted.values()))}
+        stand_in = {x: placeholder(x.type) for x in choose_residuals(outputs, list(wanted.values()), given)}
         kept |= {x: (new, k) for x, new in stand_in.items()}
         found.append(dict(zip(wanted, replace(list(wanted.values()), stand_in.get), strict=True)))
     moving = [x for x in wrt if any(x in gs for gs in found)]

@@ -135,7 +135,10 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     body: Body = nodes[0].params["body"]
     operands = nodes[0].args
     n, m = len(body.carries), len(body.slices)
-    finals: dict[int, Node] = {x.params["carry"]: g for x, g in zip(nodes, gs, strict=True) if "carry" in x.params}
+    finals: dict[int, Node] = {}
+    for x, g in zip(nodes, gs, strict=True):
+        if (k := x.params.get("carry")) is not None:  # asked for twice where a derivative asks for it too
+            finals[k] = finals[k] + g if k in finals else g
     stacked: list[tuple[Node, Node]] = [
         (x.params["value"], g) for x, g in zip(nodes, gs, strict=True) if "value" in x.params
     ]
@@ -161,28 +164,35 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         nexts.append(so_far[x] + g)
     values = [pulled.get(x) for x in body.slices]
 
-    # What the forward steps leave for it: their carries, and what would be dear to compute again.
+    # What the forward steps leave for it. The next value of a carry is what the step before it in this loop, the one
+    # after it in that, had as the carry itself: where that is kept, it is only remembered.
     wanted = [*nexts, *(g for g in values if g is not None)]
-    kept = choose_residuals([*body.nexts, *(value for value, _ in stacked)], wanted)
-    needed = set(toposort(replace(wanted, {x: x for x in kept}.get)))
-    kept = [*(x for x in body.carries if x in needed), *(x for x in kept if x not in body.carries)]
+    left = [*body.nexts, *(value for value, _ in stacked)]
+    follows = {y: x for x, y in zip(body.carries, body.nexts, strict=True) if y.args}
+    own = [*of_carry.values(), *of_value, *so_far.values()]
+    kept = choose_residuals(left, wanted, own, lost=body.carries, follows=follows)
     stand_in = {x: placeholder(x.type) for x in kept}
-    replaced = replace(wanted, stand_in.get)
+    read = set(toposort(wanted, lambda x: () if x in stand_in else x.args))
+    remembered = {
+        y: placeholder(y.type) for y, x in follows.items() if y in read and y not in stand_in and x in stand_in
+    }
+    replaced = replace(wanted, (stand_in | remembered).get)
     nexts, found = replaced[: len(nexts)], iter(replaced[len(nexts) :])
 
     # The number of steps is an operand, so that it is known before.
     number = [count_of(operands, body)] if body.condition else []
     backward = Body(
-        carries=(*of_carry.values(), *so_far.values()),
+        carries=(*of_carry.values(), *so_far.values(), *remembered.values()),
         slices=(*of_value, *stand_in.values(), *body.slices),
         consts=(*body.consts, *(placeholder(x.type) for x in number)),
-        nexts=tuple(nexts),
+        nexts=(*nexts, *(stand_in[follows[y]] for y in remembered)),
         length=body.length,
         reverse=not body.reverse,
     )
     given = [
         *(finals.get(k) or fill(body.carries[k], 0) for k in moving),
         *(fill(x, 0) for x in sums),
+        *(final_of(operands, body, body.nexts.index(y)) for y in remembered),
         *(g for _, g in stacked),
         *(stack_of(operands, body, x) for x in kept),
         *operands[n:],

@@ -11,7 +11,6 @@ def multiply_loop(start, stop, x, out, x_1, out_1, n):
     x_1 = m.array_f4(x_1, (n, 50))
     out_1 = m.array_f4(out_1, (n, 50))
     exp = m.local_f4((50,))  # f32[n, 50] = exp
-    divide = m.local_f4((50,))  # f32[n, 50] = divide
     start = m.natural(start)
     for i in range(start, stop):
         max_ = f4(-np.inf)
@@ -26,11 +25,9 @@ def multiply_loop(start, stop, x, out, x_1, out_1, n):
         for j in range(m.steps(50)):
             divide_ij = exp[j] / sum_
             out[i, j] = divide_ij
-            divide_ij_1 = x_1[i, j] / sum_
-            divide[j] = divide_ij_1
-            sum_1 = m.radd(sum_1, -(divide_ij * divide_ij_1))
+            sum_1 = m.radd(sum_1, divide_ij * x_1[i, j])
         for j in range(m.steps(50)):
-            out_1[i, j] = (divide[j] + sum_1) * exp[j]
+            out_1[i, j] = out[i, j] * (x_1[i, j] - sum_1)
     return 0
 
 
@@ -53,6 +50,6 @@ def main(x, g, y, gradient):
         return 7
     if m.clash(2, 0, 0, x, g, y, gradient):
         return 8
-    chunks = m.chunks(n, 5800 * n, 0)
+    chunks = m.chunks(n, 4950 * n, 0)
     multiply_loop(chunks, n, x, y, g, gradient, n)
     return 0
