@@ -770,9 +770,7 @@ class Body:
 def steps_between(storage: Storage, loop: Loop) -> int:
     """After how many steps a loop asks whether it shall end: a tenth of a second or so, by its work."""
     work = units(storage, loop.body)
-    symbolic = dict.fromkeys(map(str, symbols(work)), GUESS)
-    each = evaluate(work, symbolic) if symbolic else work
-    assert isinstance(each, int)
+    each = evaluate(work, {s.name: GUESS for s in symbols(work)})
     return 1 << max(0, min(20, (BETWEEN // max(each, 1)).bit_length()))
 
 
