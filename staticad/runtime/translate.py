@@ -347,6 +347,7 @@ def write_entry(module: ir.Module, symbol: str, text: FunctionType, kinds: Seque
         builder = ir.IRBuilder(function.append_basic_block("words"))
         values = arrays(kinds, iter(load_words(builder, words, kinds)))
         write_body(function, text, values)
+        builder.position_at_end(builder.block)  # behind the local arrays that the body has put there
         builder.branch(function.basic_blocks[1])
         return
     builder = ir.IRBuilder(function.append_basic_block("entry"))
