@@ -26,7 +26,7 @@ LAYERS = """
     ops
     interpret view_rules small_products
     stable
-    autodiff power_rules unit_lanes
+    autodiff power_rules unit_lanes sparsity
     batching
     simplify
     bodies
@@ -41,6 +41,7 @@ LAYERS = """
     outline
     emit report
     runtime
+    colouring
     pipeline
     passes
     tensor+functions
@@ -48,6 +49,7 @@ LAYERS = """
     nn optim random numpy_protocol transforms
     special
     function
+    sparse
     func draw testing
     ""
 """
