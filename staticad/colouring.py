@@ -29,7 +29,8 @@ def by_columns(pattern: Sparse) -> Colouring:
     Greedy in the order of the columns, which is the least for bands, or else from the fullest column if that is better.
     """
     rows, columns = pattern, pattern.tocsc()
-    per_row, per_column = np.diff(rows.indptr), np.diff(columns.indptr)
+    per_row: Array = np.diff(rows.indptr)
+    per_column: Array = np.diff(columns.indptr)
     bound = int(per_row.max(initial=0))
     steps = int((per_row.astype("int64") ** 2).sum())
     if steps > MOST_STEPS:
@@ -37,10 +38,10 @@ def by_columns(pattern: Sparse) -> Colouring:
 
     def greedy(order: Array) -> Colouring:
         found, seen = np.full(len(order), -1, "int64"), np.full(len(order) + 1, -1, "int64")
-        operands = columns.indptr, columns.indices, rows.indptr, rows.indices, order, found, seen
-        return Colouring(found, loops.run(loops.apart, steps, *operands))
+        given = columns.indptr, columns.indices, rows.indptr, rows.indices, order
+        return Colouring(found, loops.run(loops.apart, steps, given, found, seen))
 
-    first = greedy(np.arange(pattern.shape[1]))
+    first = greedy(np.arange(len(per_column)))
     if first.count <= bound:
         return first
     second = greedy(np.argsort(-per_column, kind="stable"))
@@ -53,7 +54,7 @@ def symmetric(pattern: Sparse) -> Colouring:
     Greedy from the emptiest column, so that the few full ones (an arrow's, a camera's) come last, or in the order of
     the columns if that is better.
     """
-    per_column = np.diff(pattern.indptr).astype("int64")
+    per_column: Array = np.diff(pattern.indptr).astype("int64")
     size = len(per_column)
 
     def greedy(order: Array) -> Colouring | None:
@@ -64,8 +65,8 @@ def symmetric(pattern: Sparse) -> Colouring:
         if steps > MOST_STEPS:
             return None
         found, seen = np.full(size, -1, "int64"), np.full(size + 1, -1, "int64")
-        operands = pattern.indptr, pattern.indices, order, found, seen, seen.copy(), np.zeros(size + 1, "int64")
-        return Colouring(found, loops.run(loops.stars, steps, *operands))
+        memory = seen, seen.copy(), np.zeros(size + 1, "int64")
+        return Colouring(found, loops.run(loops.stars, steps, (pattern.indptr, pattern.indices, order), found, *memory))
 
     orders = np.argsort(per_column, kind="stable"), np.arange(size)
     found = [one for one in map(greedy, orders) if one is not None]
@@ -81,12 +82,10 @@ def places(pattern: Sparse, colouring: Colouring) -> tuple[Array, Array]:
 
     Both elements of a pair are read from one place.
     """
-    rows = np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))
-    columns = pattern.indices.astype("int64")
+    rows, columns = coordinates(pattern)
     low, high = np.minimum(rows, columns), np.maximum(rows, columns)
     groups = colouring.colours[columns]
-    _, inverse, times = np.unique(rows * colouring.count + groups, return_inverse=True, return_counts=True)
-    alone = times[inverse] == 1
+    alone = _times(rows * colouring.count + groups) == 1
     # For (low, high) and (high, low) it is told by the first: pairs stand in one order above, by rows, and below the
     # diagonal, by columns.
     upper = np.flatnonzero(rows <= columns)
@@ -94,3 +93,18 @@ def places(pattern: Sparse, colouring: Colouring) -> tuple[Array, Array]:
     lower = lower[rows[lower] >= columns[lower]]
     alone[lower] = alone[upper]
     return np.where(alone, colouring.colours[high], colouring.colours[low]), np.where(alone, low, high)
+
+
+def _times(numbers: Array) -> Array:
+    """How often each of ``numbers`` is among them."""
+    if len(numbers) and int(numbers.max()) < 8 * len(numbers):
+        return np.bincount(numbers)[numbers]
+    _, inverse, times = np.unique(numbers, return_inverse=True, return_counts=True)
+    return times[inverse]
+
+
+def coordinates(pattern: Sparse) -> tuple[Array, Array]:
+    """The row and the column of each element of a CSR array, in its order."""
+    counts: Array = np.diff(pattern.indptr)
+    rows: Array = np.repeat(np.arange(len(counts)), counts)
+    return rows, pattern.indices.astype("int64")

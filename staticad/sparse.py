@@ -20,7 +20,7 @@ from staticad.creation import input as make_input
 from staticad.derivatives import grad, places
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError
-from staticad.function import Function, compile  # noqa: A004
+from staticad.function import Function, compile, input_list  # noqa: A004
 from staticad.functions.elementwise import astype, equal
 from staticad.functions.indexing import take
 from staticad.functions.manipulation import reshape
@@ -209,9 +209,10 @@ class SparseFunction:
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The derivative for these arrays. Raises as a `Function` does, and `GraphError` where it is not sparse."""
-        given = [np.asarray(a) for a in (self._by_name(arrays, named) if named else arrays)]
+        given = self._by_name(arrays, named) if named else arrays
         if len(given) != len(self.inputs):
-            raise DTypeError(f"{self.name}: takes {len(self.inputs)} arrays ({', '.join(self._names)}), got {len(given)}")
+            names = ", ".join(self._names)
+            raise DTypeError(f"{self.name}: takes {len(self.inputs)} arrays ({names}), got {len(given)}")
         structure = self._structure(given)
         function = self._function(structure.way)
         data = function(*given, structure.colours, structure.lanes, structure.entries)
@@ -223,12 +224,12 @@ class SparseFunction:
             raise DTypeError(f"{self.name}: got {', '.join(named)} by name, where {', '.join(rest) or 'none'} is left")
         return (*arrays, *(named[k] for k in rest))
 
-    def _structure(self, arrays: Sequence[Array]) -> Structure:
+    def _structure(self, arrays: Sequence[Any]) -> Structure:
         shaped = zip(self._names, self._nodes, arrays, strict=True)
-        sizes = bind([(name, node.shape, array.shape) for name, node, array in shaped])
+        sizes = bind([(name, node.shape, np.shape(array)) for name, node, array in shaped])
         key = tuple(sizes.items())
         by_node = dict(zip(self._nodes, arrays, strict=True))
-        read = {x: by_node[x] if x in by_node else x.params["storage"].array for x in self._read}
+        read = {x: np.asarray(by_node[x] if x in by_node else x.params["storage"].array) for x in self._read}
         found = self._structures.get(key)
         if found is None or any(not np.array_equal(found.read[x], array) for x, array in read.items()):
             with self._lock:
@@ -251,8 +252,7 @@ class SparseFunction:
             pattern = pattern.T.tocsr()
         pattern.sort_indices()
         way, colours = self._coloured(pattern)
-        rows = np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))
-        columns = pattern.indices.astype("int64")
+        rows, columns = colouring.coordinates(pattern)
         if way.mode == "symmetric":
             group, place = colouring.places(pattern, colours)
         elif way.mode == "forward":
@@ -368,10 +368,8 @@ def _inputs(name: str, y: Tensor, x: Tensor, inputs: Tensor | Sequence[Tensor] |
         if not can_require_grad(t.dtype):
             raise DTypeError(f"{name}: {what} {t!r} has no derivative; only floating tensors have, convert with astype")
     node = sources.unmarked(x.node)
-    if inputs is None:
-        given = [x] if sources.is_input(node) else []
-    else:
-        given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    own = [x] if sources.is_input(node) else []
+    given = input_list(own if inputs is None else inputs)
     nodes = {sources.unmarked(t.node) for t in given}
     if node not in nodes and not (sources.is_data(node) and not node.params["storage"].constant):
         what = f"the result of {node.op.name}" if node.args else "not among the inputs"
@@ -393,13 +391,15 @@ def _reached(name: str, ways: list[Way], y: Tensor, x: Tensor) -> list[Way]:
 
 def _readable(way: Way, x: Node) -> list[Node]:
     """What the pattern may be read from: indices that ``x`` has no part in, and constant factors."""
-    found: list[Node] = []
-    for node in sparsity.asked([way.found], way.seed):
-        below = toposort([node])
-        varies = [other for other in below if sources.is_input(other) or _is_parameter(other)]
-        if not varies or (node.dtype.kind == "i" and x not in varies):
-            found.append(node)
-    return found
+    asked = sparsity.asked([way.found], way.seed)
+    varies: set[Node] = set()
+    of_x = {x}
+    for node in toposort(asked):
+        if sources.is_input(node) or _is_parameter(node) or any(other in varies for other in node.args):
+            varies.add(node)
+        if any(other in of_x for other in node.args):
+            of_x.add(node)
+    return [node for node in asked if node not in varies or (node.dtype.kind == "i" and node not in of_x)]
 
 
 def _given(nodes: Sequence[Node]) -> list[Node]:

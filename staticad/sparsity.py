@@ -48,11 +48,12 @@ def dependence(output: Node, source: Node, sizes: Mapping[str, int], known: Mapp
 
     ``known`` has values of nodes that `asked` names. Raises `GraphError` where that is far from sparse.
     """
-    from scipy.sparse import csr_array, eye_array
+    from scipy.sparse import csr_array
 
     place = Place(sizes, known)
     columns = place.count(source)
-    found = place.propagate([output], {source: csr_array(eye_array(columns, dtype=bool, format="csr"))})[0]
+    each = csr_array((np.ones(columns, bool), np.arange(columns), np.arange(columns + 1)), (columns, columns))
+    found = place.propagate([output], {source: each})[0]
     rows = csr_array((place.count(output), columns), dtype=bool) if found is None else found
     rows.sum_duplicates()
     return rows
@@ -177,7 +178,7 @@ class Place:
     def _reduced(self, node: Node, lower: Reduce, rows: Rows) -> Rows:
         shape = self.shape(node.args[0])
         if lower.running:
-            axis = node.params["axis"]
+            axis: int = node.params["axis"]
             numbers = np.moveaxis(np.arange(self.count(node)).reshape(shape), axis, -1).reshape(-1, shape[axis])
             if self.count(node) * (shape[axis] + 1) // 2 > MOST:
                 raise dense(f"{node.op.name} over {shape[axis]} elements")
@@ -239,6 +240,7 @@ class Place:
         """All that any branch depends on."""
         body: Branches = node.params["body"]
         inner = {x: rows for x, rows in zip(body.consts, given[1:], strict=True) if rows is not None}
+        outputs: list[Node]
         if "result" in node.params:
             outputs = [values[node.params["result"]] for values in body.values]
         else:
@@ -250,7 +252,7 @@ class Place:
 
     def _everything(self, node: Node, given: Iterable[Rows | None]) -> Rows | None:
         """Every element depends on all that the operands depend on."""
-        parts = [combined(x, np.zeros(x.shape[0], int), np.arange(x.shape[0]), 1) for x in given if x is not None]
+        parts = [at_once(x) for x in given if x is not None]
         return taken(union(parts), np.zeros(self.count(node), int)) if parts else None
 
 
@@ -281,6 +283,12 @@ def combined(rows: Rows, to: Array, numbers: Array, count: int) -> Rows:
 
     which = csr_array((np.ones(len(to), bool), (to, numbers)), (count, rows.shape[0]), dtype=bool)
     return which @ rows
+
+
+def at_once(rows: Rows) -> Rows:
+    """One row with what any has."""
+    count: int = rows.shape[0]
+    return combined(rows, np.zeros(count, int), np.arange(count), 1)
 
 
 def number(d: Dim, values: Mapping[Symbol, Any]) -> Any:
@@ -317,4 +325,3 @@ def placed(factor: Array, letters: str, every: Sequence[str]) -> Array:
     # A sum is over letters that both operands have, so none of the factor's is missing.
     order = [letters.index(a) for a in every if a in letters]
     return np.transpose(factor, order).reshape([factor.shape[letters.index(a)] if a in letters else 1 for a in every])
-

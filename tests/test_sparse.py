@@ -126,9 +126,7 @@ def test_random_programs(seed: int) -> None:
     values = rng.standard_normal(9)
     want = dense_jacobian(y, x, {x: values})
     for mode in ("forward", "reverse"):
-        np.testing.assert_allclose(
-            ad.sparse_jacobian(y, x, mode=mode)(values).toarray(), want, rtol=1e-11, atol=1e-12
-        )
+        np.testing.assert_allclose(ad.sparse_jacobian(y, x, mode=mode)(values).toarray(), want, rtol=1e-11, atol=1e-12)
     total = ad.sum(y * y[::-1])
     want = ad.evaluate(ad.hessian(total, x), {x: values})
     found = ad.sparse_hessian(total, x)(values).toarray()
@@ -269,7 +267,7 @@ def test_pattern_before_a_call() -> None:
     assert "def main" in jacobian.function.source
     n = ad.input("x", ("n",))
     with pytest.raises(ad.GraphError, match="call it first"):
-        ad.sparse_jacobian(n * 2, n).pattern  # noqa: B018
+        ad.sparse_jacobian(n * 2, n).pattern
 
 
 def test_modes_take_what_has_fewer_colours() -> None:
@@ -350,6 +348,7 @@ def test_errors() -> None:
         (ad.GraphError, "the input 'z'", lambda: ad.sparse_jacobian(x * z, x)),
         (ad.DTypeError, "no derivative", lambda: ad.sparse_jacobian(x * 2, k, inputs=[x, k])),
         (ad.DTypeError, "no derivative", lambda: ad.sparse_jacobian(k * 2, x, inputs=[x, k])),
+        (ad.GraphError, "give each input one name", lambda: ad.sparse_jacobian(x * 2, x, inputs=[x, x])),
         (ad.GraphError, "is a tensor", lambda: ad.sparse_jacobian([x], x)),  # pyright: ignore[reportArgumentType]
         (ad.GraphError, "of a scalar", lambda: ad.sparse_hessian(x * 2, x)),
         (ad.GraphError, "mode is", lambda: ad.sparse_jacobian(x * 2, x, mode="both")),
@@ -359,6 +358,8 @@ def test_errors() -> None:
         with pytest.raises(kind, match=text):
             build()
     jacobian = ad.sparse_jacobian(x * z, x, inputs=[x, z])
+    with pytest.raises(ad.DTypeError, match="masked"):
+        jacobian(np.ma.masked_array(np.ones(3), [True, False, False]), np.ones(3))
     with pytest.raises(ad.ShapeError):
         jacobian(np.ones(4), np.ones(4))
     with pytest.raises(ad.DTypeError, match="takes 2 arrays"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, Any]
 #: Loops of fewer steps than this are done before they would be compiled.
-SHORT = 200_000
+SHORT = 1_000_000
 
 
 def apart(indptr: Any, indices: Any, across: Any, members: Any, order: Any, colours: Any, seen: Any) -> int:
@@ -81,9 +81,17 @@ def stars(indptr: Any, indices: Any, order: Any, colours: Any, seen: Any, often:
 def _compiled(loop: Callable[..., int]) -> Callable[..., int]:
     from numba import njit
 
-    return njit(nogil=True)(loop)
+    try:
+        return njit(nogil=True, cache=True)(loop)
+    except RuntimeError:  # there is no directory for what Numba keeps
+        return njit(nogil=True)(loop)
 
 
-def run(loop: Callable[..., int], steps: int, *arrays: Array) -> int:
-    """``loop(*arrays)``, compiled if it takes many ``steps``."""
-    return int((loop if steps < SHORT else _compiled(loop))(*arrays))
+def run(loop: Callable[..., int], steps: int, given: Sequence[Array], colours: Array, *memory: Array) -> int:
+    """``loop(*given, colours, *memory)``, compiled if it takes many ``steps``."""
+    if steps >= SHORT:
+        return int(_compiled(loop)(*given, colours, *memory))
+    found = colours.tolist()
+    count = loop(*(x.tolist() for x in given), found, *(x.tolist() for x in memory))
+    colours[:] = found
+    return count
