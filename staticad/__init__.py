@@ -186,6 +186,7 @@ from staticad.functions.reductions import (
     var,
 )
 from staticad.shapes import dim
+from staticad.sparse import SparseFunction, sparse_hessian, sparse_jacobian
 from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
 from staticad.transforms import vectorize, vmap
 
@@ -227,6 +228,7 @@ __all__ = [
     "IndexOutOfRange",
     "Parameter",
     "ShapeError",
+    "SparseFunction",
     "StaticadError",
     "SymbolicError",
     "Tensor",
@@ -383,6 +385,8 @@ __all__ = [
     "sin",
     "sinh",
     "softplus",
+    "sparse_hessian",
+    "sparse_jacobian",
     "special",
     "sqrt",
     "square",

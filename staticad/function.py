@@ -55,11 +55,12 @@ def compile(  # noqa: A001
     """
     if not (isinstance(parallel, bool) or parallel == "auto"):  # pyright: ignore[reportUnnecessaryComparison]
         raise GraphError(f'compile: parallel is "auto", True or False, not {parallel!r}')
-    given = _input_list(inputs)
+    given = input_list(inputs)
     return Function(given, outputs, dict(updates or {}), check_name(name or "f", "function name"), parallel)
 
 
-def _input_list(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+def input_list(inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """The inputs of a compiled function. Raises `GraphError` where one is none, or there are two of one name."""
     if not isinstance(inputs, (Tensor, list, tuple)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(f"compile: inputs are tensors made by staticad.input, in a list, not {type(inputs).__name__}")
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)

@@ -178,6 +178,8 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         b.offset = k
     stored = [b for b in buffers.values() if b.place == "work"]
     work = assign_offsets(stored)
+    if stored and work == 0:  # what has no elements stands somewhere too
+        work = 64
     find_shared(stored)
     return Plan(schedule, functions, buffers, work, len(tape), copied)
 

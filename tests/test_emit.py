@@ -347,6 +347,14 @@ def test_a_condition_on_an_axis_that_may_be_empty_is_kept() -> None:
         np.testing.assert_allclose(f(given), np.exp(np.pad(given, ((2, 1), (0, 0)))), rtol=1e-14)
 
 
+def test_a_stored_array_that_never_has_elements() -> None:
+    """Its size is 0 bytes for every size of the other axis, and the workspace is there nevertheless."""
+    x, lane, at = ad.input("x", ("n",)), ad.input("lane", ("k",)), ad.input("at", ("m",), "int64")
+    rows = ad.pad((x[:0] * 2)[None, :] * lane[:, None], ((0, 0), (0, 3)))
+    f = ad.compile([x, lane, at], ad.take(ad.reshape(rows, (-1,)), at))
+    np.testing.assert_array_equal(f(np.ones(4), np.ones(2), np.array([0, 5])), [0.0, 0.0])
+
+
 def test_only_a_call_is_written_on_several_lines() -> None:
     """Elsewhere a break would end the statement."""
     terms = " + ".join(f"a_{k}[i] * (b_{k}[i] + 1.0)" for k in range(20))

@@ -27,7 +27,7 @@ LAYERS = """
     interpret view_rules small_products
     stable
     closed_forms
-    autodiff power_rules unit_lanes
+    autodiff power_rules unit_lanes sparsity
     batching
     simplify
     bodies
@@ -43,6 +43,7 @@ LAYERS = """
     outline
     emit report
     runtime
+    colouring
     pipeline
     passes
     tensor+functions
@@ -50,6 +51,7 @@ LAYERS = """
     nn optim random numpy_protocol transforms
     special
     function
+    sparse
     func draw testing
     ""
 """
