@@ -330,16 +330,17 @@ class Body:
     def carry_on(self, carries: Sequence[Carry], scope: Scope) -> None:
         """Give all carries their next values, which may be what others were."""
         scalars = [item for item in carries if self.plan.buffers[item.buffer].place == "scalar"]
-        texts = [self.element(item.node, (), scope) for item in scalars]
+        texts = [self.element(item.node, item.index or (), scope) for item in scalars]
         changing = {self.scalars[item.buffer] for item in scalars}
         texts = [self.assign("next", text, scope) if text in changing else text for text in texts]
         for item in carries:
             if item in scalars:
                 continue
-            if item.node.shape:
+            if item.index is None:
                 scope.lines.append(f"m.copy({self.array(item.buffer)}, {self.array(self.storage.buffer(item.node))})")
             else:
-                scope.lines.append(f"{self.place(item.buffer, (), scope)} = {self.element(item.node, (), scope)}")
+                text = self.element(item.node, item.index, scope)
+                scope.lines.append(f"{self.place(item.buffer, item.index, scope)} = {text}")
         scope.lines += [f"{self.scalars[item.buffer]} = {text}" for item, text in zip(scalars, texts, strict=True)]
 
     def head(self, loop: Loop) -> list[str]:
@@ -364,13 +365,15 @@ class Body:
                 text = self.element(item.operand, item.source, scope)
             else:
                 text = self.formula(item.node, item.index, scope)
-            if isinstance(item.node.op.lower, Carried) and self.plan.buffers[item.buffer].place == "scalar":
+            in_array = self.plan.buffers[item.buffer].place != "scalar"
+            carried = isinstance(item.node.op.lower, Carried)
+            if carried and not in_array:
                 text = self.assign(self.hint(item.node), text, scope)
             elif not (text.isidentifier() or is_literal(text)) and self.reads_of(item.node, item.index) > 0:
                 hint = self.hint(item.node)
-                in_array = self.plan.buffers[item.buffer].place != "scalar"
                 text = self.assign(hint + self.suffix(item.index) if in_array else hint, text, scope)
-            scope.known[(item.node, item.index)] = text
+            if not (carried and in_array):  # what a carry begins with is not what it is in later steps
+                scope.known[(item.node, item.index)] = text
             self.keep(item.node, item.buffer, item.index, text, scope)
         elif isinstance(item, Start):
             self.start(item, scope)

@@ -28,7 +28,7 @@ def settle(schedule: Schedule) -> None:
         same: dict[Node, Node] = {}
         elsewhere = {buffer for item in within(loop.body) if isinstance(item, Choice) for buffer in item.writes}
         elsewhere |= {statement.buffer for _, statement in statements(loop.test)}
-        for item in [x for x in loop.after if x.node.shape]:
+        for item in [x for x in loop.after if x.index is None]:
             new = storage.buffer(item.node)
             if new in loop.inside - elsewhere and in_place(uses[new], uses.get(item.buffer, []), -1):
                 same[new] = item.buffer
@@ -78,7 +78,7 @@ def made_by(storage: Storage, loop: Loop, item: Carry) -> Maker | None:
     """The one statement that computes what a carry becomes, and the loops it is in; None where there are several."""
     new = storage.buffer(item.node)
     found = [(path, statement) for path, statement in statements(loop.body) if statement.buffer is new]
-    if not item.node.shape or len(found) != 1:
+    if item.index is not None or len(found) != 1:
         return None
     path, leaf = found[0]
     around = (loop, *path)

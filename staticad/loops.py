@@ -113,6 +113,11 @@ class Carry:
     node: Node
     buffer: Node
 
+    @property
+    def index(self) -> Coordinates | None:
+        """Where its one element is; None for an array, whatever its size at run time."""
+        return (0,) * len(self.node.shape) if all(d == 1 for d in self.node.shape) else None
+
 
 @dataclass(eq=False)
 class Test:

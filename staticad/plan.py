@@ -274,9 +274,11 @@ def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Nod
         elif isinstance(statement, Tile):
             written, reads = (path, statement.target), statement.sources
         elif isinstance(statement, Carry):
-            reads = [(storage.buffer(statement.node), None)] if statement.node.shape else []
-            reads = reads or storage.element_reads(statement.node, ())
-            written = (path, None if statement.node.shape else ())
+            at = statement.index
+            reads = (
+                [(storage.buffer(statement.node), None)] if at is None else storage.element_reads(statement.node, at)
+            )
+            written = (path, at)
         else:
             reads = [(storage.buffer(x), None) for x in statement.node.args]
         run_time, address = checks_indices(storage, statement), isinstance(statement, Tile)

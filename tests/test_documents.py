@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
+from scipy.optimize import least_squares
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -58,6 +61,45 @@ def test_hmc(tmp_path: Path) -> None:
     assert found, printed
     assert float(found[1]) >= 97.0
     assert is_png(tmp_path / "hmc_posterior.png")
+
+
+def test_characters(tmp_path: Path) -> None:
+    printed = run("characters", tmp_path, "--steps", "120")
+    found = re.search(r"(\d\.\d+) bits for a character of unseen text; (\d\.\d+) by their frequencies", printed)
+    assert found, printed
+    assert float(found[1]) < float(found[2]) - 0.7  # it has learned what follows what
+    assert is_png(tmp_path / "characters.png")
+
+
+def test_epidemic(tmp_path: Path) -> None:
+    """The fit is that of SciPy's adaptive solver and of its least squares without derivatives."""
+    printed = run("epidemic", tmp_path, "--draws", "50")
+    found = re.search(r"infects (\d\.\d+) others .* in (\d\.\d+) days", printed)
+    assert found, printed
+    in_bed = np.array([3, 8, 26, 76, 225, 298, 258, 233, 189, 128, 68, 29, 14, 4])
+
+    def misfit(logarithms: np.ndarray) -> np.ndarray:
+        infect, recover, first = np.exp(logarithms)
+
+        def slope(_: float, y: np.ndarray) -> tuple[float, float]:
+            return -infect * y[0] * y[1] / 763, infect * y[0] * y[1] / 763 - recover * y[1]
+
+        days = np.arange(14.0)
+        path = solve_ivp(slope, (0, 13), (763 - first, first), t_eval=days, rtol=1e-9, atol=1e-9)
+        return np.sqrt(path.y[1]) - np.sqrt(in_bed)
+
+    infect, recover, _ = least_squares(misfit, np.log([2.0, 0.5, 1.0])).x
+    np.testing.assert_allclose([float(x) for x in found.groups()], np.exp([infect - recover, -recover]), atol=2e-3)
+    assert is_png(tmp_path / "epidemic.png")
+
+
+def test_newton(tmp_path: Path) -> None:
+    printed = run("newton", tmp_path)
+    found = re.search(r"(\d+) steps .* gradient (\S+)\nright for (\d+) of 54", printed)
+    assert found, printed
+    assert int(found[1]) <= 12 and float(found[2]) < 1e-12  # as only the exact Hessian gets there
+    assert int(found[3]) >= 52
+    assert is_png(tmp_path / "newton.png")
 
 
 def test_autograd_tour(tmp_path: Path) -> None:

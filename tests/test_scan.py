@@ -102,11 +102,28 @@ def crossed(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
     return a + b, ys
 
 
+def one_element(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """A carry with axes, but of one element, that a reduction gives, and that is left too."""
+    return p.scan(lambda h, x: ((h2 := p.sum(x * p.cos(h), axis=0, keepdims=True) + h), h2[0]), h[:1], xs)
+
+
+def one_by_one(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """Such carries in products; one becomes what the other was."""
+
+    def step(ab: Any, x: Any) -> Any:
+        a, b = ab
+        return (p.sin(p.tanh(b @ w[:1]) @ w[:, :1]) + a * x[0], a), a + b
+
+    (a, b), ys = p.scan(step, (h[:1, None], c[:1, None]), xs)
+    return a + 2.0 * b, ys
+
+
 PROGRAMS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         linear, matrix, backwards, swapped, scalars, only_carry, unused_carry, two_results, nested, nested_with_matrix,
-        invariant, after_and_before, horner, rows_carried, crossed,
+        invariant, after_and_before, horner, rows_carried, crossed, one_element,
+        one_by_one,
     )
 }  # fmt: skip
 
