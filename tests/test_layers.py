@@ -48,6 +48,7 @@ LAYERS = """
     nn optim random numpy_protocol transforms
     special
     function
+    jit
     func draw testing
     ""
 """
