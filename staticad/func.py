@@ -11,7 +11,7 @@ Transforms take each other's functions; called with tensors, they build graphs.
 >>> def loss(w, x, y):
 ...     return ad.mean((x @ w - y) ** 2)
 >>> x, y = np.eye(3), np.array([1.0, 2.0, 3.0])
->>> func.grad(loss)(np.zeros(3), x, y)
+>>> ad.func.grad(loss)(np.zeros(3), x, y)
 array([-0.66666667, -1.33333333, -2.        ])
 """
 
@@ -23,18 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from staticad import derivatives
+from staticad import derivatives, transforms
 from staticad.creation import zeros_like
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.functions.custom import fitted
 from staticad.functions.operands import as_tensor
 from staticad.ir import Node
-from staticad.jit import Jitted, Program, Trace, as_result, is_array, is_weak, tracing
 from staticad.nests import aligned, leaves, rebuild
 from staticad.ops import calls, sources
 from staticad.tensor import Array, Tensor, Weak, wrap
+from staticad.tracing import Jitted, Program, Trace, as_result, in_trace, is_array, is_weak
 
-__all__ = ["grad", "jit", "jvp", "value_and_grad", "vjp"]
+__all__ = ["grad", "hessian", "hvp", "jacfwd", "jacrev", "jit", "jvp", "value_and_grad", "vjp", "vmap"]
 
 Argnums = int | Sequence[int]
 
@@ -48,7 +49,7 @@ def jit(f: Callable[..., Any]) -> Jitted[Program]:
     `staticad.while_loop`), `DTypeError` for an argument that is neither array, number nor hashable.
 
     >>> import numpy as np, staticad as ad
-    >>> @func.jit
+    >>> @ad.func.jit
     ... def norm(x, power=2):
     ...     return ad.sum(ad.abs(x) ** power) ** (1 / power)
     >>> norm(np.array([3.0, 4.0])), norm(np.ones(16)), len(norm.functions)
@@ -70,7 +71,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
     Raises `GraphError` where ``f`` returns no scalar, `DTypeError` where an argument is not floating.
 
     >>> import numpy as np, staticad as ad
-    >>> func.grad(lambda p: ad.sum(p["a"] ** 2) * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})
+    >>> ad.func.grad(lambda p: ad.sum(p["a"] ** 2) * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})
     {'a': array([ 6., 12.]), 'b': array(5.)}
     """
     return transform(_grad, f, _numbers("grad", argnums), has_aux)
@@ -89,7 +90,7 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = 
     """``(value, gradient)`` in one pass, the gradient as by `grad`; with ``has_aux``, ``((value, aux), gradient)``.
 
     >>> import numpy as np, staticad as ad
-    >>> func.value_and_grad(lambda x: ad.sum(x**3))(np.array([1.0, 2.0]))
+    >>> ad.func.value_and_grad(lambda x: ad.sum(x**3))(np.array([1.0, 2.0]))
     (array(9.), array([ 3., 12.]))
     """
     return transform(_value_and_grad, f, _numbers("value_and_grad", argnums), has_aux)
@@ -113,13 +114,17 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     Raises `ShapeError`, `DTypeError`: a tangent has another form, shape or dtype than its argument.
 
     >>> import numpy as np, staticad as ad
-    >>> func.jvp(lambda x: x * x, (np.array([3.0, 4.0]),), (np.array([1.0, 0.5]),))
+    >>> ad.func.jvp(lambda x: x * x, (np.array([3.0, 4.0]),), (np.array([1.0, 0.5]),))
     (array([ 9., 16.]), array([6., 4.]))
     """
+    return transform(_jvp, f, has_aux)(*_directions("jvp", primals, tangents))
+
+
+def _directions(name: str, primals: Any, tangents: Any) -> tuple[Any, Any]:
     for what, value in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(value, (tuple, list)):
-            raise GraphError(f"jvp: {what} are a tuple with one for each argument, not {type(value).__name__}")
-    return transform(_jvp, f, has_aux)(primals, tangents)
+        if not is_sequence(value):
+            raise GraphError(f"{name}: {what} are a tuple with one for each argument, not {type(value).__name__}")
+    return primals, tangents
 
 
 def _jvp(f: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
@@ -141,7 +146,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     Raises `ShapeError`, `DTypeError`: a cotangent that does not fit.
 
     >>> import numpy as np, staticad as ad
-    >>> out, pullback = func.vjp(lambda x, w: x * w, np.array([3.0, 4.0]), 2.0)
+    >>> out, pullback = ad.func.vjp(lambda x, w: x * w, np.array([3.0, 4.0]), 2.0)
     >>> pullback(np.array([1.0, 0.5]))
     (array([2., 1.]), array(5.))
     """
@@ -153,7 +158,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     out, aux = halves.trace.outcome(found)
 
     def pullback(cotangents: Any = None) -> Any:
-        if tracing.get() or any(isinstance(g, Tensor) for g in leaves(cotangents)):
+        if in_trace.get() or any(isinstance(g, Tensor) for g in leaves(cotangents)):
             return _pulled(f, primals, has_aux)[1](cotangents)
         return halves.pulled(primals, arrays, found, cotangents)
 
@@ -226,6 +231,94 @@ def cotangent(g: Any, value: Array) -> Array:
     return np.ascontiguousarray(array, value.dtype).reshape(value.shape)
 
 
+def jacrev(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Jitted[Program]:
+    """The Jacobian of ``f`` by its argument number ``argnums`` or by several, backwards from each element it returns.
+
+    For arrays it has the shape of the result, then that of the argument; for nests it is the nest of the result with
+    that of the argument (a tuple of them for a tuple of numbers) in the place of each array. With ``has_aux``, ``f``
+    returns a pair, and the result is ``(jacobian, aux)``. Raises as `grad`.
+
+    >>> import numpy as np, staticad as ad
+    >>> ad.func.jacrev(lambda x: x[0] * x)(np.array([3.0, 4.0]))
+    array([[6., 0.],
+           [4., 3.]])
+    """
+    return transform(_jacobian, f, _numbers("jacrev", argnums), has_aux, "jacrev", "reverse")
+
+
+def jacfwd(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Jitted[Program]:
+    """`jacrev`, forwards along each element of the argument: for more results than arguments.
+
+    >>> import numpy as np, staticad as ad
+    >>> ad.func.jacfwd(ad.sin)(0.0)
+    array(1.)
+    """
+    return transform(_jacobian, f, _numbers("jacfwd", argnums), has_aux, "jacfwd", "forward")
+
+
+def hessian(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Jitted[Program]:
+    """The second derivatives of ``f`` by its argument number ``argnums`` or by several: forwards over backwards.
+
+    For arrays it has the shape of the result, then twice that of the argument; nests stand in each other as for
+    `jacrev`. With ``has_aux``, the result is ``(hessian, aux)``. Raises as `grad`.
+
+    >>> import numpy as np, staticad as ad
+    >>> ad.func.hessian(lambda x: x[0] ** 2 * x[1])(np.array([3.0, 4.0]))
+    array([[8., 6.],
+           [6., 0.]])
+    """
+    return transform(_jacobian, f, _numbers("hessian", argnums), has_aux, "hessian", "reverse", "forward")
+
+
+def _jacobian(
+    f: Callable[..., Any], argnums: int | tuple[int, ...], has_aux: bool, name: str, *modes: str
+) -> Callable[..., Any]:
+    def jacobian(*args: Any, **kwargs: Any) -> Any:
+        call = Call(name, f, argnums, args, kwargs, has_aux)
+        found = call.out
+        for mode in modes:
+            rows = iter(derivatives.jacobian(list(leaves(found)), call.targets, mode))
+            found = rebuild(found, (call.like_arguments(next(rows)) for _ in leaves(found)))
+        return call.finished((found, call.aux) if has_aux else found)
+
+    return jacobian
+
+
+def hvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False) -> Any:
+    """The Hessian of ``f``, which returns a scalar, at ``primals``, times ``tangents``: two tuples of one form.
+
+    The result is a tuple of that form too; with ``has_aux``, where ``f`` returns a pair, ``(product, aux)``. It takes
+    the time of a few gradients; the Hessian is never there. Raises as `grad` and `jvp`.
+
+    >>> import numpy as np, staticad as ad
+    >>> ad.func.hvp(lambda x: ad.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.5]),))
+    (array([6., 6.]),)
+    """
+    return transform(_hvp, f, has_aux)(*_directions("hvp", primals, tangents))
+
+
+def _hvp(f: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+    def product(primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+        call = Call("hvp", f, None, primals, {}, has_aux)
+        found = call.like_arguments(derivatives.hvp(call.scalar(), call.targets, call.moves(tangents)))
+        return call.finished((found, call.aux) if has_aux else found)
+
+    return product
+
+
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Jitted[Program]:
+    """``f``, written for one value, as a function of many; `staticad.vmap` says how, and what ``in_axes`` and
+    ``out_axes`` are.
+
+    >>> import numpy as np, staticad as ad
+    >>> slopes = ad.func.vmap(ad.func.grad(lambda x, w: ad.sum(ad.tanh(x) * w)), in_axes=(0, None))
+    >>> slopes(np.zeros((2, 3)), np.array([1.0, 2.0, 3.0]))
+    array([[1., 2., 3.],
+           [1., 2., 3.]])
+    """
+    return transform(transforms.vmap, f, in_axes, out_axes)
+
+
 # ---- what transforms share
 
 
@@ -235,7 +328,7 @@ def transform(
     """``rule(f, *options)`` as a function that is traced and compiled: the same one when asked for again."""
     if not callable(f):
         raise GraphError(f"{rule.__name__.strip('_')}: takes a function, not {f!r}")
-    if not tracing.get():  # what is made in a trace would keep its graph alive
+    if not in_trace.get():  # what is made in a trace would keep its graph alive
         try:
             return _kept(rule, f, options, make)
         except TypeError:  # something in it has no hash
@@ -347,19 +440,23 @@ class Call:
 
     def tangent(self, tangents: Any) -> Any:
         """How the result moves along ``tangents`` of the arguments; None for what does not."""
-        given = zip(leaves(self.arguments), aligned(self.arguments, tangents, "jvp: tangents"), strict=True)
-        moves = [fitted(t, x) for x, t in given if self.is_target(x)]
         moving = self.differentiable()
-        outs = [y for y, moves_ in zip(leaves(self.out), moving, strict=True) if moves_]
-        left = iter(derivatives.jvp(outs, self.targets, moves))
-        return rebuild(self.out, (next(left) if moves_ else None for moves_ in moving))
+        outs = [y for y, moves in zip(leaves(self.out), moving, strict=True) if moves]
+        left = iter(derivatives.jvp(outs, self.targets, self.moves(tangents)))
+        return rebuild(self.out, (next(left) if moves else None for moves in moving))
+
+    def moves(self, tangents: Any) -> list[Any]:
+        """The tangents of the targets."""
+        given = aligned(self.arguments, tangents, f"{self.name}: tangents")
+        pairs = zip(leaves(self.arguments), given, strict=True)
+        return [direction(f"{self.name}: the tangent", t, x) for x, t in pairs if self.is_target(x)]
 
     def cotangents(self, cotangents: Any) -> Any:
         """Cotangents of the arguments for those of the result."""
         moving = self.differentiable()
         given = [None] * len(moving) if cotangents is None else aligned(self.out, cotangents, "vjp: the cotangent")
         pairs = [(y, g) for y, g, moves in zip(leaves(self.out), given, moving, strict=True) if moves]
-        seeds = [None if g is None else fitted(g, y) for y, g in pairs]
+        seeds = [None if g is None else direction("vjp: the cotangent", g, y) for y, g in pairs]
         return self.like_arguments(derivatives.vjp([y for y, _ in pairs], self.targets, seeds))
 
     def finished(self, nest: Any) -> Any:
@@ -374,8 +471,8 @@ def as_tensors(given: Any) -> Any:
     return rebuild(given, (as_tensor(x) if is_array(x) and not is_weak(x) else x for x in leaves(given)))
 
 
-def fitted(t: Any, like: Tensor) -> Any:
-    """A tangent or cotangent; None is zeros, a traced float is of any dtype."""
+def direction(say: str, t: Any, like: Tensor) -> Tensor:
+    """A tangent or cotangent for ``like``; None is zeros, a traced float is of any dtype."""
     if t is None:
         return zeros_like(like)
-    return t.astype(like.dtype) if isinstance(t, Weak) else t
+    return Tensor(fitted(say, t.astype(like.dtype) if isinstance(t, Weak) else t, like.node))

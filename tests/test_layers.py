@@ -48,7 +48,7 @@ LAYERS = """
     nn optim random numpy_protocol transforms
     special
     function
-    jit
+    tracing
     func draw testing
     ""
 """

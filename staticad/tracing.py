@@ -28,7 +28,7 @@ from staticad.shapes import Dim, Expr, dim
 from staticad.tensor import Tensor, Weak
 
 #: Whether a function is being traced: functions called by it act on its tensors, whatever their arguments are.
-tracing: ContextVar[bool] = ContextVar("staticad_tracing", default=False)
+in_trace: ContextVar[bool] = ContextVar("staticad_tracing", default=False)
 
 
 def is_array(x: Any) -> bool:
@@ -85,12 +85,12 @@ class Trace:
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
         given = (args, kwargs)
         self.inputs = inputs_for(given, argument_names(f, args, kwargs))
-        token = tracing.set(True)
+        token = in_trace.set(True)
         try:
             inner, named = with_arrays(given, iter(self.inputs))
             out = f(*inner, **named)
         finally:
-            tracing.reset(token)
+            in_trace.reset(token)
         self.nest = rebuild(out, (as_result(x) for x in leaves(out)))
         self.results = [x for x in leaves(self.nest) if isinstance(x, Tensor)]
         self.floats = [(k, x.dtype) for k, x in enumerate(self.inputs) if isinstance(x, Weak)]
@@ -144,7 +144,7 @@ class Jitted(Generic[T]):
         """What was made for arguments of this form, and the arrays in them. None where they are tensors of a graph, or
         a function is being traced: its calls are part of its graph.
         """
-        if tracing.get():
+        if in_trace.get():
             return None
         call = Arguments((args, kwargs) if kwargs else args)
         if call.symbolic:
