@@ -469,7 +469,7 @@ def test_python_control_flow_is_refused() -> None:
         (lambda: func.jit(lambda x, y: x + y)(np.ones(2), np.ones(3)), ShapeError, "n1 = 3 must be == n0 = 2"),
         (lambda: func.jvp(lambda x: x, VECTOR, VECTOR), GraphError, "primals are a tuple"),
         (lambda: func.jvp(lambda x: x, (VECTOR,), (VECTOR, VECTOR)), ShapeError, "jvp: tangents"),
-        (lambda: func.jvp(lambda x: x, (VECTOR,), (VECTOR[:2],)), ShapeError, "tangent has type"),
+        (lambda: func.jvp(lambda x: x, (VECTOR,), (VECTOR[:2],)), ShapeError, "n1 = 2 must be == n0 = 3"),
         (lambda: func.jvp(lambda x: x, (VECTOR,), (VECTOR.astype("f4"),)), DTypeError, "tangent has type"),
         (lambda: func.vjp(lambda x: x, VECTOR)[1](VECTOR[:2]), ShapeError, "cotangent has the shape"),
         (lambda: func.vjp(lambda x: x, VECTOR)[1](), GraphError, "give a cotangent"),
