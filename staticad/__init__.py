@@ -191,11 +191,11 @@ from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
 from staticad.transforms import vectorize, vmap
 
 if TYPE_CHECKING:
-    from staticad import testing
+    from staticad import func, testing
 
 __version__ = "0.1.0"
 newaxis = None
-SELDOM = ("testing",)
+SELDOM = ("func", "testing")
 
 
 def __getattr__(name: str) -> Any:
@@ -304,6 +304,7 @@ __all__ = [
     "floor_divide",
     "full",
     "full_like",
+    "func",
     "gelu",
     "grad",
     "greater",

@@ -277,8 +277,20 @@ class Function:
     def _passes(self) -> Passes:
         from staticad.passes import Passes
 
-        wanted = [x.node for x in self.inputs if x.requires_grad]
-        return Passes(self.name, [sources.unmarked(x.node) for x in self.inputs], self._results, wanted, self.parallel)
+        inputs = [sources.unmarked(x.node) for x in self.inputs]
+        seeds = [x for x in self._results if x.requires_grad]
+        return Passes(self.name, inputs, self._results, seeds, [*self._leaves, *self._unreached], self.parallel)
+
+    @cached_property
+    def _leaves(self) -> list[Node]:
+        """The leaves that require grad and that outputs depend on."""
+        seeds = [x for x in self._results if x.requires_grad]
+        return [x for x in toposort(seeds) if x.cell is not None and x.requires_grad]
+
+    @cached_property
+    def _unreached(self) -> list[Node]:
+        """The inputs that require grad and that no output depends on."""
+        return [x.node for x in self.inputs if x.requires_grad and x.node not in set(self._leaves)]
 
     @cached_property
     def _cells(self) -> list[Cell | None]:
@@ -286,12 +298,11 @@ class Function:
 
         An input that no output depends on is left alone, as in PyTorch.
         """
-        passes = self._passes
-        return [x.cell if k < passes.reached else None for k, x in enumerate(passes.leaves)]
+        return [*(x.cell for x in self._leaves), *(None for _ in self._unreached)]
 
     @cached_property
     def _tensors(self) -> list[Tensor | None]:
-        return [_owner(x, self.inputs) for x in self._passes.leaves]
+        return [_owner(x, self.inputs) for x in (*self._leaves, *self._unreached)]
 
     # looking ---------------------------------------------------------------------------------------------------------
 

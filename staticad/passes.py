@@ -41,8 +41,8 @@ def build(
 class Passes:
     """The two halves of a derivative as compiled functions: forward with residuals, backward from them.
 
-    ``leaves`` are the nodes whose cotangents ``backward`` gives: the leaves that ``outputs`` depend on, then those of
-    ``more`` that they do not. ``reached`` counts the former.
+    ``backward`` takes what `forward` did and gave, but for its outputs, and cotangents of ``seeds``, which are among
+    ``outputs``; it gives those of ``leaves``.
     """
 
     def __init__(
@@ -50,16 +50,13 @@ class Passes:
         name: str,
         inputs: Sequence[Node],
         outputs: Sequence[Node],
-        more: Sequence[Node],
+        seeds: Sequence[Node],
+        leaves: Sequence[Node],
         parallel: Mode = "auto",
     ):
-        seeds = [x for x in outputs if x.requires_grad]
-        self.leaves = [x for x in toposort(seeds) if x.cell is not None and x.requires_grad]
-        self.reached = len(self.leaves)
-        self.leaves += [x for x in more if x not in set(self.leaves)]
         given = [_input(f"gradient_{k}" if k else "gradient", x.type) for k, x in enumerate(seeds)]
-        found = pull(seeds, self.leaves, given)
-        grads = [creation.fill(x, 0) if g is None else g for x, g in zip(self.leaves, found, strict=True)]
+        found = pull(seeds, leaves, given)
+        grads = [creation.fill(x, 0) if g is None else g for x, g in zip(leaves, found, strict=True)]
         # Simplified together, so that stable forms and common subexpressions are the same nodes in both halves.
         both = simplify(Graph(tuple(inputs), (*outputs, *grads))).outputs
         values, grads = both[: len(outputs)], both[len(outputs) :]

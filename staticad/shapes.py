@@ -136,7 +136,10 @@ class Expr:
         raise ShapeError(f"the symbolic dimension {self} has no truth value before a call; compare it with == instead")
 
     def __int__(self) -> int:
-        raise ShapeError(f"the symbolic dimension {self} has no integer value before a call")
+        raise ShapeError(
+            f"the symbolic dimension {self} has no integer value before a call; "
+            "loop over it with staticad.scan or staticad.map, or make the size a Python int"
+        )
 
     __index__ = __int__
 

@@ -278,7 +278,10 @@ class Tensor:
         )
 
     def __bool__(self) -> bool:
-        self._no_value("the truth value (choose elements with staticad.where instead of if)")
+        self._no_value(
+            "the truth value (instead of if, staticad.where chooses elements and staticad.cond what to compute; "
+            "staticad.while_loop is while)"
+        )
 
     def __float__(self) -> float:
         self._no_value("float()")
@@ -449,6 +452,12 @@ class Parameter(Tensor):
         if not np.can_cast(found.dtype, array.dtype, "same_kind"):
             raise DTypeError(f"value: {self!r} takes {array.dtype}, got {found.dtype}; convert with astype")
         array[...] = found
+
+
+class Weak(Tensor):
+    """A Python float that a traced function was given: in promotion it counts as that float does."""
+
+    __slots__ = ()
 
 
 def make_leaf(node: Node, cell: Cell) -> Node:

@@ -51,7 +51,7 @@ LAYERS = """
     nn optim random numpy_protocol transforms
     special
     function
-    sparse
+    sparse tracing
     func draw testing
     ""
 """

@@ -16,7 +16,7 @@ from staticad.errors import AxisError, DTypeError, ShapeError
 from staticad.ir import ArrayType, Node
 from staticad.ops import creation, sources, views
 from staticad.shapes import Dim, Expr, Shape, known_ge
-from staticad.tensor import Array, ArrayLike, Axes, DType, Scalar, Tensor, wrap
+from staticad.tensor import Array, ArrayLike, Axes, DType, Scalar, Tensor, Weak, wrap
 
 # ---- values
 
@@ -98,15 +98,23 @@ def types_text(xs: Sequence[ArrayLike], joint: str = " and ") -> str:
 def weak(x: ArrayLike) -> Any:
     """What NumPy's promotion looks at: a dtype, or a Python type for a weak scalar."""
     if isinstance(x, Tensor):
-        return x.node.type.dtype
+        return float if isinstance(x, Weak) else x.node.type.dtype
     if is_scalar(x):
         return bool_ if isinstance(x, bool) else float if isinstance(x, float) else int
     return constant_array(x).dtype
 
 
+def kinds(xs: Sequence[ArrayLike]) -> list[Any]:
+    """What promotion looks at for each operand. Where all are weak, traced floats have a dtype after all."""
+    found = [weak(x) for x in xs]
+    if not any(isinstance(kind, np.dtype) for kind in found):
+        return [x.node.type.dtype if isinstance(x, Tensor) else kind for x, kind in zip(xs, found, strict=True)]
+    return found
+
+
 @lru_cache(maxsize=4096)
-def _resolved(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
-    found = ufunc.resolve_dtypes((*kinds, *([None] * ufunc.nout)))
+def _resolved(ufunc: np.ufunc, given: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
+    found = ufunc.resolve_dtypes((*given, *([None] * ufunc.nout)))
     # float16 is what NumPy computes small integers in; the narrowest float there is here holds them as well.
     return tuple(float32 if d == np.float16 else d for d in found)
 
@@ -116,7 +124,7 @@ def resolve(name: str, ufunc: np.ufunc, xs: Sequence[ArrayLike]) -> tuple[np.dty
     `DTypeError`.
     """
     try:
-        return _resolved(ufunc, tuple(weak(x) for x in xs))
+        return _resolved(ufunc, tuple(kinds(xs)))
     except TypeError as error:
         if isinstance(error, DTypeError):
             raise
@@ -125,7 +133,7 @@ def resolve(name: str, ufunc: np.ufunc, xs: Sequence[ArrayLike]) -> tuple[np.dty
 
 def common_dtype(*xs: ArrayLike) -> np.dtype[Any]:
     """NumPy 2's promotion of the operands, Python scalars being weak."""
-    return as_dtype(promote(*((1.0 if k is float else 1 if k is int else k) for k in map(weak, xs))))
+    return as_dtype(promote(*((1.0 if k is float else 1 if k is int else k) for k in kinds(xs))))
 
 
 def promoted(*xs: ArrayLike) -> list[Tensor]:
