@@ -24,7 +24,7 @@ LAYERS = """
     ir
     lowering
     ops
-    interpret view_rules small_products
+    interpret view_rules small_products small_matrices
     stable
     autodiff power_rules
     simplify
@@ -72,7 +72,7 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "control", "calls", "table",
+    "views", "reductions", "products", "indexing", "control", "calls", "linear_algebra", "determinants", "table",
 ]
 # fmt: on
 

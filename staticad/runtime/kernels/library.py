@@ -22,6 +22,7 @@ from staticad.runtime.kernels.folds import (
     total_rmul,
 )
 from staticad.runtime.kernels.math import *  # noqa: F403
+from staticad.runtime.kernels.matrices import factor_cholesky, factor_lu, lu_solve, solve_triangular
 from staticad.runtime.kernels.memory import (
     array_b1,
     array_f4,
@@ -74,11 +75,10 @@ from staticad.runtime.kernels.tape import (
 
 __all__ = [
     "array_b1", "array_f4", "array_f8", "array_i1", "array_i2", "array_i4", "array_i8", "array_u1", "array_u2",
-    "array_u4", "array_u8", "at", "begin", "chunks", "clash", "clear", "closed", "contract", "copy", "flat",
-    "fold_radd",
-    "fold_rmax", "fold_rmin", "fold_rmul", "index", "natural", "places", "radd", "release", "rmax", "rmin",
-    "rmul", "room", "row_b1", "row_f4", "row_f8", "row_i1", "row_i2", "row_i4", "row_i8", "row_u1", "row_u2",
-    "row_u4", "row_u8", "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4", "slot_i8", "slot_u1",
-    "slot_u2",
-    "slot_u4", "slot_u8", "spare", "steps", "tape", "threads", "total_radd", "total_rmax", "total_rmin", "total_rmul",
+    "array_u4", "array_u8", "at", "begin", "chunks", "clash", "clear", "closed", "contract", "copy", "factor_cholesky",
+    "factor_lu", "flat", "fold_radd", "fold_rmax", "fold_rmin", "fold_rmul", "index", "lu_solve", "natural", "places",
+    "radd", "release", "rmax", "rmin", "rmul", "room", "row_b1", "row_f4", "row_f8", "row_i1", "row_i2", "row_i4",
+    "row_i8", "row_u1", "row_u2", "row_u4", "row_u8", "slot_b1", "slot_f4", "slot_f8", "slot_i1", "slot_i2", "slot_i4",
+    "slot_i8", "slot_u1", "slot_u2", "slot_u4", "slot_u8", "solve_triangular", "spare", "steps", "tape", "threads",
+    "total_radd", "total_rmax", "total_rmin", "total_rmul",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -24,6 +24,9 @@ from staticad.runtime.storage import digest
 
 # For code that is as it should be but for its variables; LLVM's usual passes take seconds over large unrolled tiles.
 FEW = ("always_inliner", "sroa", "simplify_cfg", "loop_rotate", "sroa", "simplify_cfg")
+
+Write: TypeAlias = Callable[[ir.Module, str, Any], None]
+Needs: TypeAlias = tuple[tuple[Write, tuple[str, ...]], ...]
 
 kept: dict[str, Any] = {}  # symbol to the engine that owns its code, which must outlive every program
 lock = threading.RLock()
@@ -65,34 +68,38 @@ def execute(code: bytes, symbol: str) -> Any:
 class Shared:
     """A function of scalars and pointers that returns nothing and never raises; what it writes overlaps nothing.
 
-    ``write(module, symbol, element)`` writes it for elements of Numba type ``element``.
+    ``write(module, symbol, element)`` writes it for elements of Numba type ``element``; ``needs`` are the others that
+    it calls, by what writes them and their passes.
     """
 
-    def __init__(self, write: Callable[[ir.Module, str, Any], None], passes: tuple[str, ...] = ()) -> None:
-        self.write, self.passes = write, passes
+    def __init__(self, write: Write, passes: tuple[str, ...] = (), needs: Needs = ()) -> None:
+        self.write, self.passes, self.needs = write, passes, needs
 
     def call(self, context: Any, builder: ir.IRBuilder, element: Any, args: list[ir.Value]) -> None:
         kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
-        builder.call(external(context, builder, self.write, kind, element, self.passes), args)
+        builder.call(external(context, builder, self.write, kind, element, self.passes, self.needs), args)
 
 
 def external(
     context: Any,
     builder: ir.IRBuilder,
-    write: Callable[[ir.Module, str, Any], None],
+    write: Write,
     kind: ir.FunctionType,
     element: Any = "any",
     passes: tuple[str, ...] = (),
+    needs: Needs = (),
 ) -> ir.Function:
     """The function that ``write`` writes, declared in a module of Numba's."""
-    symbol = ready(write, passes, element)
+    symbol = ready(write, passes, element, needs)
     # Numba runs this again when it loads the stored code of the program that calls.
-    context.active_code_library._reload_init.add(partial(ready, write, passes, element))
+    context.active_code_library._reload_init.add(partial(ready, write, passes, element, needs))
     return cgutils.get_or_insert_function(builder.module, kind, symbol)
 
 
-def ready(write: Callable[[ir.Module, str, Any], None], passes: tuple[str, ...], element: Any) -> str:
+def ready(write: Write, passes: tuple[str, ...], element: Any, needs: Needs = ()) -> str:
     """The symbol of the function that ``write`` writes, which LLVM knows from now on."""
+    for other, others_passes in needs:
+        ready(other, others_passes, element)
     symbol = f"staticad_{write.__name__}_{element}"
     with lock:
         if symbol not in kept:
