@@ -23,7 +23,8 @@ SHOWN = (
     ("tiny", "10"), ("mlp", "8x16-32-4"), ("mlp", "128x784-256-10"), ("elementwise", "1e6"), ("softmax", "4096x512"),
     ("logistic", "1000x50"), ("blackscholes", "1e6"), ("rosenbrock", "100000"), ("cnn", "32x28x28"),
     ("attention", "4x64x64"), ("gemm", "512 nn float32"), ("gemm", "512 nn float64"), ("lse", "1280000"),
-    ("llsq", "16392"), ("kmeans", "1000,10000,16"), ("gmm", "64,50"), ("ba", "182072"),
+    ("llsq", "16392"), ("ode", "10000,100"), ("lstm", "6,8192"), ("kmeans", "1000,10000,16"), ("gmm", "64,50"),
+    ("ba", "182072"),
 )  # fmt: skip
 
 

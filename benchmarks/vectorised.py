@@ -1,23 +1,25 @@
-"""How wide the vectors are that LLVM makes of a loop over a kernel, here and on other machines; knows no kernel.
+"""Loops over a scalar kernel as compiled programs, and how wide the vectors are LLVM makes of them; knows no kernel.
 
-The loop is lowered by Numba without optimisation, then optimised and assembled for a target; the widest register that
-takes part in floating-point arithmetic tells.
+A loop is written without optimisation, then optimised and assembled for a target, this machine or another; the widest
+register that takes part in floating-point arithmetic tells.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import binding
-from numba.core import config
-from numba.np import numpy_support
 
-from staticad.runtime.kernels.native import compiled
+from staticad.expressions import CODE
+from staticad.runtime.functions import compiled
+from staticad.runtime.kernels import library
+from staticad.runtime.load import Native, load
 
 
 class Target(NamedTuple):
@@ -43,27 +45,29 @@ TARGETS = {
 }  # fmt: skip
 
 
-def loop(function: Any, operands: int) -> Any:
-    """A plain function ``(out, x, ...)`` that applies ``function`` to every element of arrays."""
-    x = "xy"[:operands]
-    source = f"def loop(out, {', '.join(x)}):\n    for i in range(out.size):\n"
-    source += f"        out[i] = function({', '.join(f'{v}[i]' for v in x)})\n"
-    scope: dict[str, Any] = {"function": function}
-    exec(source, scope)
-    return scope["loop"]
+def loop(function: Any, dtypes: Sequence[Any], first: str = "") -> Native:
+    """``(out, x, ...)`` that applies a function of the library to every element of vectors; ``dtypes`` are out's and
+    theirs, ``first`` arguments before them."""
+    name = next(name for name, known in vars(library).items() if known is function)
+    columns = "xyz"[: len(dtypes) - 1]
+    kinds = ", ".join(f"{CODE[np.dtype(dtype)]}[::1]" for dtype in dtypes)
+    given = ", ".join([*([first] if first else []), *(f"{v}[i]" for v in columns)])
+    lines = [
+        "import numpy as np",
+        "from staticad.runtime.generated import *",
+        f"@entry({kinds!r})",
+        f"def main(out, {', '.join(columns)}):",
+        "    for i in range(out.shape[0]):",
+        f"        out[i] = m.{name}({given})",
+        "    return 0\n",
+    ]
+    return load("\n".join(lines), name)
 
 
-def lowered(function: Any, operands: int, dtype: Any) -> str:
-    """The loop as LLVM's text, before the vectoriser has seen it."""
-    native, level = compiled()(loop(function, operands)), config.OPT
-    array = numpy_support.from_dtype(np.dtype(dtype))[::1]
-    config.OPT = type(level)(0)
-    try:
-        native.compile((array,) * (operands + 1))
-    finally:
-        config.OPT = level
-    (text,) = native.inspect_llvm().values()
-    return text
+def lowered(native: Native) -> str:
+    """A program as LLVM's text, before the vectoriser has seen it."""
+    main = native.module.main
+    return compiled(lambda module: main.define(module, native.symbol), native.symbol, main.py_func)[0]
 
 
 def width(text: str, target: Target) -> int:
@@ -82,5 +86,5 @@ def width(text: str, target: Target) -> int:
 
 
 def widths(function: Any, operands: int, dtype: Any) -> dict[str, int]:
-    text = lowered(function, operands, dtype)
+    text = lowered(loop(function, [dtype] * (operands + 1)))
     return {name: width(text, target) for name, target in TARGETS.items()}

@@ -16,6 +16,7 @@ Builder = Callable[..., Program]  # from the workload's arrays
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 OURS = ("staticad", "staticad out=")
+PACKAGES = ("benchmarks", "benchmarks.gradbench")  # where the modules of workloads are
 INDEPENDENT = ("jax", "torch", "autograd", "numpy", "pytensor")  # the first that runs is what the others are held to
 
 
@@ -89,11 +90,14 @@ def check(workload: Workload, peer: str, actual: Sequence[Array], expected: Sequ
 
 def all_workloads(only: Sequence[str] = ()) -> Iterator[Workload]:
     """The workloads of every module, or of those named. Raises ValueError for a name that there is not."""
-    package = importlib.import_module("benchmarks")
-    names = [m.name.removeprefix("test_") for m in pkgutil.iter_modules(package.__path__) if m.name.startswith("test_")]
-    unknown = set(only) - set(names)
+    modules: dict[str, str] = {}
+    for package in PACKAGES:
+        found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+        names = [m.name.removeprefix("test_") for m in found if m.name.startswith("test_")]
+        modules |= {name: f"{package}.test_{name}" for name in names}
+    unknown = set(only) - set(modules)
     if unknown:
-        raise ValueError(f"no workload is called {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    for name in names:
+        raise ValueError(f"no workload is called {', '.join(sorted(unknown))}; there are {', '.join(modules)}")
+    for name, module in modules.items():
         if not only or name in only:
-            yield from importlib.import_module(f"benchmarks.test_{name}").WORKLOADS
+            yield from importlib.import_module(module).WORKLOADS

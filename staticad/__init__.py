@@ -12,8 +12,9 @@ Tensor(f64, grad_fn=<sum>)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from math import e, inf, nan, pi
+from typing import TYPE_CHECKING, Any
 
 from staticad import errors, linalg, nn, optim, special
 from staticad.creation import (
@@ -44,6 +45,7 @@ from staticad.errors import (
     CacheWarning,
     CompileError,
     DTypeError,
+    GradcheckError,
     GraphError,
     IndexOutOfRange,
     ShapeError,
@@ -186,12 +188,21 @@ from staticad.functions.reductions import (
 from staticad.shapes import dim
 from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
 
+if TYPE_CHECKING:
+    from staticad import testing
+
 __version__ = "0.1.0"
 newaxis = None
+SELDOM = ("testing",)
 
 
-def __getattr__(name: str) -> Callable[..., Tensor]:
-    """An elementwise op of the table is a function here without being written a second time."""
+def __getattr__(name: str) -> Any:
+    """Modules that few programs need are imported when they are asked for.
+
+    An elementwise op of the table is a function here without being written a second time.
+    """
+    if name in SELDOM:
+        return import_module(f"staticad.{name}")
     from staticad.functions.lifted import lift
     from staticad.lowering import Map
     from staticad.ops.table import TABLE
@@ -210,6 +221,7 @@ __all__ = [
     "CompileError",
     "DTypeError",
     "Function",
+    "GradcheckError",
     "GraphError",
     "IndexOutOfRange",
     "Parameter",
@@ -384,6 +396,7 @@ __all__ = [
     "tan",
     "tanh",
     "tensordot",
+    "testing",
     "tile",
     "transpose",
     "tril",

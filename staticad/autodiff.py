@@ -86,8 +86,7 @@ def push(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node])
             continue
         if node in forms:
             ts: Sequence[Node | None] = [moving.get(forms[node])]
-        elif any(x in moving for x in node.args):
-            together = [x for x in together if x in active]
+        elif (together := [x for x in together if x in active]) and any(x in moving for x in node.args):
             operands, rule = [moving.get(x) for x in node.args], node.op.together
             ts = [x.op.jvp(x, operands) for x in together] if rule is None else rule.jvp(together, operands)
         else:

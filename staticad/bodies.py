@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, toposort
-from staticad.lowering import Branch, Carried, Choices, Map, Read, Source, Steps, View
+from staticad.lowering import Branch, Carried, Choices, Map, Read, Repeat, Source, Steps, View
 from staticad.ops import creation, sources
 from staticad.ops.rules import no_jvp, no_vjp
-from staticad.shapes import Dim, Symbol, add, mul, symbol
+from staticad.shapes import Dim, Symbol, add, mul, symbol, symbols
 from staticad.simplify import simplify
 
 
@@ -62,30 +62,33 @@ class Inliner:
 
     def rewritten(self, outputs: Sequence[Node], given: Mapping[Node, Node]) -> list[Node]:
         """``outputs`` with ``given`` replacements of inputs, and loops inlined."""
-        order = toposort(outputs)
         groups: dict[object, list[Node]] = {}
-        for node in order:
+        for node in toposort(outputs, needed):
             if node.op.together is not None:
                 groups.setdefault(loop_key(node), []).append(node)
+        operands = {
+            key: tuple(dict.fromkeys(x for node in found for x in needed(node))) for key, found in groups.items()
+        }
+        order = toposort(outputs, lambda node: operands[loop_key(node)] if node.op.together is not None else node.args)
         new: dict[Node, Node] = dict(given)
         for node in order:
             if node in new:
                 continue
-            args = tuple(new[x] for x in node.args)
             if node.op.together is not None:
-                # All results of a loop have the same operands, so the first of them makes all.
-                together = groups[loop_key(node)]
-                new |= self.choice(together, args) if isinstance(node.op.lower, Branch) else self.loop(together, args)
+                together, given = groups[loop_key(node)], {x: new[x] for x in operands[loop_key(node)]}
+                new |= (self.choice if isinstance(node.op.lower, Branch) else self.loop)(together, given)
             else:
+                args = tuple(new[x] for x in node.args)
                 new[node] = node if args == node.args else clone(node, args)
         return [new[x] for x in outputs]
 
-    def loop(self, nodes: Sequence[Node], operands: tuple[Node, ...]) -> dict[Node, Node]:
+    def loop(self, nodes: Sequence[Node], operands: Mapping[Node, Node]) -> dict[Node, Node]:
         body: Body = nodes[0].params["body"]
         values = [x.params["value"] for x in nodes if "value" in x.params]
         tests = [] if body.condition is None else [body.condition]
-        inner = known((*body.nexts, *tests, *values), body.consts, operands[len(operands) - len(body.consts) :])
-        count = len(body.carries)
+        args, count = nodes[0].args, len(body.carries)
+        consts = [operands.get(x) for x in args[count + len(body.slices) :]]
+        inner = known((*body.nexts, *tests, *values), body.consts, consts)
         nexts, tests, values = inner[:count], inner[count : count + len(tests)], inner[count + len(tests) :]
         carries = [x.params["carry"] for x in nodes if "carry" in x.params]
         live = live_carries(body, nexts, [*tests, *values], carries)
@@ -94,10 +97,10 @@ class Inliner:
         given: dict[Node, Node] = {}
         for k in live:
             given[body.carries[k]] = carried(var=var, number=k, type=body.carries[k].type)
-        sliced = operands[count : count + len(body.slices)]
-        for x, operand in zip(body.slices, sliced, strict=True):
-            given[x] = at_step(operand, var=var, length=body.length, reverse=body.reverse)
-        given |= dict(zip(body.consts, operands[count + len(body.slices) :], strict=True))
+        for x, operand in zip(body.slices, args[count:], strict=False):
+            if operand in operands:
+                given[x] = at_step(operands[operand], var=var, length=body.length, reverse=body.reverse)
+        given |= {x: y for x, y in zip(body.consts, consts, strict=True) if y is not None}
         rewritten = self.rewritten([*tests, *(nexts[k] for k in live), *values], given)
         found = apart(rewritten[len(tests) :])
         steps = Steps(
@@ -105,7 +108,7 @@ class Inliner:
             length=body.length,
             reverse=body.reverse,
             carries=tuple(given[body.carries[k]] for k in live),
-            inits=tuple(operands[k] for k in live),
+            inits=tuple(operands[args[k]] for k in live),
             nexts=tuple(found[: len(live)]),
             condition=rewritten[0] if tests else None,
             limit=body.limit,
@@ -119,19 +122,21 @@ class Inliner:
                 part = {"carry": live.index(node.params["carry"])}
             else:
                 part = {"count": creation.full(value=body.length, shape=(), dtype=node.dtype)}
-            out[node] = Node(node.op, operands, {"body": steps, "length": body.length, **part}, node.type, node.name)
+            params = {"body": steps, "length": body.length, **part}
+            out[node] = Node(node.op, tuple(operands.values()), params, node.type, node.name)
         return out
 
-    def choice(self, nodes: Sequence[Node], operands: tuple[Node, ...]) -> dict[Node, Node]:
+    def choice(self, nodes: Sequence[Node], given: Mapping[Node, Node]) -> dict[Node, Node]:
         body: Branches = nodes[0].params["body"]
+        operands = tuple(given[x] for x in nodes[0].args)
         choices = Choices(operands[0], len(body.values))
-        given = dict(zip(body.consts, operands[1:], strict=True))
+        consts = dict(zip(body.consts, operands[1:], strict=True))
         values: dict[Node, list[tuple[int, Node]]] = {node: [] for node in nodes}
         for k, results in enumerate(body.values):
             asked: dict[Node, Node] = {x: results[x.params["result"]] for x in nodes if "result" in x.params}
             asked |= {x: x.params["value"] for x in nodes if x.params.get("branch") == k}
             inner = known(tuple(asked.values()), body.consts, operands[1:])
-            for node, found in zip(asked, self.rewritten(inner, given), strict=True):
+            for node, found in zip(asked, self.rewritten(inner, consts), strict=True):
                 values[node].append((k, found))
         return {
             node: Node(node.op, operands, {"body": choices, "values": tuple(found)}, node.type, node.name)
@@ -139,16 +144,27 @@ class Inliner:
         }
 
 
-def known(outputs: Sequence[Node], consts: Sequence[Node], operands: Sequence[Node]) -> tuple[Node, ...]:
+def known(outputs: Sequence[Node], consts: Sequence[Node], operands: Sequence[Node | None]) -> tuple[Node, ...]:
     """``outputs`` simplified, given those of the operands that are constants."""
     new: dict[Node, Node] = {
-        x: y for x, y in zip(consts, operands, strict=True) if not y.args and isinstance(y.op.lower, Map)
+        x: y for x, y in zip(consts, operands, strict=True) if y and not y.args and isinstance(y.op.lower, Map)
     }
     for node in toposort(outputs) if new else ():
         if node not in new:
             args = tuple(new[x] for x in node.args)
             new[node] = node if args == node.args else clone(node, args)
     return simplify(Graph(tuple(consts), tuple(new.get(x, x) for x in outputs))).outputs
+
+
+def needed(node: Node) -> tuple[Node, ...]:
+    """The operands that a node is made of: of a result of a loop, those that its steps read for it."""
+    if not isinstance(node.op.lower, Repeat) or any(s.kind == "count" for s in symbols(node.params["body"].length)):
+        return node.args  # what tells the number of steps is read by none of them
+    body: Body = node.params["body"]
+    values = [node.params["value"]] if "value" in node.params else []
+    live = live_carries(body, body.nexts, values, [node.params["carry"]] if "carry" in node.params else [])
+    read = {*toposort([*values, *(body.nexts[k] for k in live)]), *(body.carries[k] for k in live)}
+    return tuple(operand for operand, x in zip(node.args, body.inputs, strict=True) if x in read)
 
 
 def live_carries(body: Body, nexts: Sequence[Node], values: Sequence[Node], wanted: Sequence[int]) -> list[int]:

@@ -320,8 +320,12 @@ class Body:
         changing = {self.scalars[item.buffer] for item in scalars}
         texts = [self.assign("next", text, scope) if text in changing else text for text in texts]
         for item in carries:
-            if item not in scalars:
+            if item in scalars:
+                continue
+            if item.node.shape:
                 scope.lines.append(f"m.copy({self.array(item.buffer)}, {self.array(self.storage.buffer(item.node))})")
+            else:
+                scope.lines.append(f"{self.place(item.buffer, (), scope)} = {self.element(item.node, (), scope)}")
         scope.lines += [f"{self.scalars[item.buffer]} = {text}" for item, text in zip(scalars, texts, strict=True)]
 
     def head(self, loop: Loop) -> list[str]:
@@ -335,8 +339,10 @@ class Body:
             return f"0, {size}, {loop.block}"
         if loop.within:
             return f"{self.variables[loop.within.var]}, {self.variables[loop.within.end]}"
-        inner = not any(isinstance(item, Loop) for item in loop.body)
-        return f"m.steps({size})" if inner and isinstance(loop.extent, int) and loop.extent in UNROLLED else size
+        if any(isinstance(item, Loop) for item in loop.body) or loop.extent not in UNROLLED:
+            return size
+        largest = max(s.node.dtype.itemsize for _, s in statements(loop.body))
+        return f"m.steps({size})" if largest == 4 else f"m.steps({size}, {largest})"
 
     def statement(self, item: Statement, scope: Scope) -> None:
         if isinstance(item, Compute):
@@ -398,6 +404,8 @@ class Body:
             return self.rows[buffer]
         if b is not None and b.place == "tape":
             return self.taped(buffer)
+        if b is not None and b.place == "local":
+            return self.local(buffer)
         if b is None or b.place != "work":
             return self.module.arrays[buffer]
         if buffer not in self.slots:
@@ -416,6 +424,16 @@ class Body:
             rows = self.module.size(buffer.shape[0])
             known = scope.known["taped", buffer] = self.row(buffer, "0", buffer.shape, rows, scope)
         return known
+
+    def local(self, buffer: Node) -> str:
+        """The name of an array of the function."""
+        if buffer not in self.slots:
+            name = self.slots[buffer] = self.names.claim(self.hint(buffer))
+            found = self.plan.buffers[buffer].shape
+            shape = ", ".join(map(self.module.size, found)) + ("," if len(found) == 1 else "")
+            text = f"{name} = m.local_{CODE[buffer.dtype]}(({shape}))"
+            self.root.lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
+        return self.slots[buffer]
 
     def start(self, item: Start, scope: Scope) -> None:
         lower = item.node.op.lower

@@ -43,6 +43,10 @@ class CompileError(StaticadError, RuntimeError):
     """Native code could not be made of a valid graph."""
 
 
+class GradcheckError(StaticadError, AssertionError):
+    """Derivatives that are not those that differences of values give; also an ``AssertionError``."""
+
+
 class DrawError(StaticadError, RuntimeError):
     """A picture could not be made: no Graphviz program is installed, or the graph is too large to look at."""
 

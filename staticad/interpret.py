@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from staticad.errors import GraphError, ShapeError
+from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.ir import Node, toposort
+from staticad.lowering import Map, Reduce, View
 from staticad.shapes import Dim, Expr, Shape, Symbol, evaluate, symbols
 
 Array = np.ndarray[Any, Any]
@@ -63,8 +64,27 @@ def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
     return value
 
 
+def _continued(node: Node, args: list[Array], params: Mapping[str, Any]) -> Array:
+    """The value of an op for complex operands in the place of floats. Raises `DTypeError` where it has none."""
+    if not (node.op.differentiable or isinstance(node.op.lower, View)):
+        args = [x.real if x.dtype.kind == "c" else x for x in args]
+        return np.asarray(node.op.numpy(*args, **params)).astype(node.dtype, copy=False)
+    args = [x.astype(complex) if x.dtype.kind == "f" else x for x in args]
+    try:
+        out = np.asarray(node.op.numpy(*args, **params))
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{node.op.name}: {error}") from error
+    if out.dtype.kind != "c" and isinstance(node.op.lower, (Map, Reduce)):
+        raise DTypeError(f"{node.op.name}: is not analytic, so it takes no complex numbers")
+    return out
+
+
 def interpret(outputs: Sequence[Node], values: Mapping[Node, Array], sizes: Mapping[str, int]) -> list[Array]:
-    """The value of each output, given the arrays of the inputs and the sizes of the symbolic dimensions."""
+    """The value of each output, given the arrays of the inputs and the sizes of the symbolic dimensions.
+
+    Arrays may be complex in the place of floats, to differentiate by a complex step: what is analytic takes them as
+    they are, and what has no derivative their real part.
+    """
     order = toposort(outputs)
     last = {x: k for k, node in enumerate(order) for x in node.args}
     keep = set(outputs)
@@ -79,8 +99,12 @@ def interpret(outputs: Sequence[Node], values: Mapping[Node, Array], sizes: Mapp
                 params = {name: concrete(v, sizes) for name, v in node.params.items()}
                 if not node.args and "type" in params and "source" in params:
                     raise GraphError(f"the input {node.name!r} has no value; give one for it")
-                out = np.asarray(node.op.numpy(*(found[x] for x in node.args), **params))
-                found[node] = out.astype(node.dtype, copy=False)
+                args = [found[x] for x in node.args]
+                if any(x.dtype.kind == "c" for x in args):
+                    out = _continued(node, args, params)
+                else:
+                    out = np.asarray(node.op.numpy(*args, **params)).astype(node.dtype, copy=False)
+                found[node] = out
                 sizes = {**sizes, **defined} if (defined := node.op.defines(node, out)) else sizes
             for x in set(node.args):
                 if last[x] == k and x not in keep and x not in values:

@@ -81,7 +81,7 @@ class KernelBody(Body):
     def key(self, buffer: Node) -> object:
         """What stands for an array: a result that is written over a source is one with it."""
         b = self.plan.buffers.get(buffer)
-        return buffer if b is not None and b.place in ("work", "tape") else self.program.arrays[buffer]
+        return buffer if b is not None and b.place in ("work", "local", "tape") else self.program.arrays[buffer]
 
     def write(self) -> list[str]:
         self.given: dict[object, tuple[Node | Dim, str]] = {}
@@ -92,6 +92,8 @@ class KernelBody(Body):
 
     def array(self, buffer: Node) -> str:
         b = self.plan.buffers.get(buffer)
+        if b is not None and b.place == "local" and b.first == b.last:
+            return self.local(buffer)
         if b is not None and b.base is not None:
             return self.part(buffer, b.base, b.offset)
         key = self.key(buffer)

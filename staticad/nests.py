@@ -24,6 +24,22 @@ def leaves(nest: Any) -> Iterator[Any]:
         yield nest
 
 
+def places(nest: Any, start: str = "") -> Iterator[str]:
+    """How each leaf is written, after the name ``start`` of the nest.
+
+    >>> list(places({"a": 1, "b": [2, (3,)]}, "x"))
+    ["x['a']", "x['b'][0]", "x['b'][1][0]"]
+    """
+    if isinstance(nest, Mapping):
+        for key, value in nest.items():  # pyright: ignore[reportUnknownVariableType]
+            yield from places(value, f"{start}[{key!r}]")
+    elif isinstance(nest, (tuple, list)):
+        for k, value in enumerate(nest):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield from places(value, f"{start}[{k}]")
+    else:
+        yield start
+
+
 def aligned(nest: Any, other: Any, say: str) -> Iterator[Any]:
     """What stands in ``other`` at the places of the leaves of ``nest``, in its order.
 

@@ -29,6 +29,8 @@ LEAST = 640_000
 BLOCK = 3_200_000
 #: Multiplications and additions of a product below which its kernel never uses several threads.
 SHARED = 160_000
+#: Steps that a loop whose length is not known before is taken to have.
+STEPS = 16
 #: Bytes of an accumulated array up to which each run gets a copy of it.
 ACCUMULATED = 1 << 18
 
@@ -105,9 +107,11 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
             steps.setdefault(statement.buffer, []).append(statement.node)
         elif isinstance(statement, Start):
             started.add(statement.buffer)
-    if any(each.steps for path, _ in statements([loop]) for each in path):
+    if loop.steps is not None and loop.steps.carries:
         return None  # what carries a value from step to step
-    parallel = Parallel(loop, units(plan.schedule.storage, loop), always, {}, {}, {})
+    work = units(plan.schedule.storage, loop)
+    work = substitute(work, {s: STEPS for s in symbols(work) if s.kind == "count"})
+    parallel = Parallel(loop, work, always, {}, {}, {})
     for node in loop.reduces:
         if merging(node) is None:
             return None
@@ -117,8 +121,10 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
         b = plan.buffers.get(buffer)
         if b is None or not any(use.writes for use in found) or buffer in sums:
             continue  # an argument that is only read, or a sum, which is written after the loop
-        own = own_axes(loop, found)
-        if any(axis in b.axes and axis not in b.blocks for axis in own):
+        if b.place == "tape":
+            return None
+        own = [0] if buffer in loop.inside else own_axes(loop, found)
+        if buffer not in loop.inside and any(axis in b.axes and axis not in b.blocks for axis in own):
             if b.base is not None:
                 return None
             continue

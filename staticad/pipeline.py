@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from staticad.bodies import inline
 from staticad.body import Failure
+from staticad.carries import settle
 from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
 from staticad.loops import Loop, count_loops, dump
@@ -69,6 +70,7 @@ def compile_nodes(
         verify(graph)
     hidden = list(dict.fromkeys([*targets, *(x for x in graph.nodes if sources.is_data(x))]))
     body = schedule(graph)
+    settle(body)
     debug("kernels", 2, dump(body.body, lambda node: node.name or node.op.name))
     clock.lap("schedule")
     # An output that an update made in place lies in the buffer of what it updated.

@@ -53,6 +53,8 @@ PART_WEIGHT = 600
 #: Statements outside of loops that make one kernel function.
 RUN = 40
 LOOP_COST = 6
+#: Bytes of an array that may lie in the frame of a function, and of all of them: such small ones become registers.
+LOCAL, FRAME = 256, 1 << 13
 #: Buffers of static size up to which the best packing is searched (the search is quadratic).
 PACK_LIMIT = 200
 
@@ -62,12 +64,13 @@ class Buffer:
     """Where a stored value lives.
 
     ``axes``: those of its shape that exist in memory (loops around all uses fix the rest); ``blocks``: those of them
-    that exist for one block of a loop over blocks. ``place``: "scalar" (a local variable), "work" (at ``offset`` bytes
-    of the workspace), "tape" (number ``offset`` of what has a size that is known after a loop) or "output".
+    that exist for one block of a loop over blocks. ``place``: "scalar" (a local variable), "local" (an array of the
+    function that uses it), "work" (at ``offset`` bytes of the workspace), "tape" (number ``offset`` of what has a size
+    that is known after a loop) or "output".
 
-    ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop``
-    the steps between which it must be kept: of such items, and of what is directly inside of them. ``base`` is set
-    where other buffers of the same item have some of its memory at other steps: where what they have together begins.
+    ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop`` the steps between which it must
+    be kept: of such items, and of what is directly inside of them. ``base`` is set where other buffers of the same item
+    have some of its memory at other steps: where what they have together begins.
     """
 
     node: Node
@@ -146,6 +149,7 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     for item in schedule.body:
         steps.append(steps[-1] + (len(parts(item)) if isinstance(item, Loop) else 1))
     buffers: dict[Node, Buffer] = {}
+    frame = FRAME
     for node, found in uses.items():
         if node not in schedule.storage.root:
             continue
@@ -165,7 +169,9 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         start, stop = steps[first], steps[last + 1] - 1 if last < len(schedule.body) else steps[-1]
         if passing:
             start, stop = start + min(u.inside for u in found), start + max(u.inside for u in found)
-        buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks)
+        b = buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks)
+        if place == "work" and node not in copied and (first == last or len(functions) == 1) and room(b, frame):
+            b.place, frame = "local", frame - static_bytes(b)
     tape = [b for b in buffers.values() if b.place == "tape"]
     for k, b in enumerate(tape):
         b.offset = k
@@ -178,6 +184,12 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
 def counts(shape: Shape) -> set[Symbol]:
     """The numbers of steps, known after loops, that a shape is made of."""
     return {s for d in shape for s in symbols(d) if s.kind == "count"}
+
+
+def room(b: Buffer, frame: int) -> bool:
+    """Whether a buffer is small, and there is as much left of a frame."""
+    size = b.bytes
+    return is_static(b.shape) and isinstance(size, int) and size <= LOCAL and static_bytes(b) <= frame
 
 
 def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba.core import config
 
 import staticad as ad
 from staticad.errors import DTypeError, IndexOutOfRange, ShapeError
+from staticad.runtime import settings
 
-native = pytest.mark.skipif(config.DISABLE_JIT, reason="of compiled code")
+native = pytest.mark.skipif(settings.plain(), reason="of compiled code")
 ROOT = Path(__file__).parent.parent
 
 

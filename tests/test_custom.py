@@ -318,6 +318,44 @@ def test_the_pullback_of_a_checkpoint_keeps_its_operands() -> None:
     assert kept(ad.checkpoint(deep)) <= 1 < kept(deep)
 
 
+@ad.custom_jvp
+def sine(x: Any) -> Any:
+    return ad.sin(x)
+
+
+@ad.custom_vjp
+def power(x: Any) -> Any:
+    return ad.exp(x)
+
+
+sine.defjvp(lambda p, t: (sine(*p), t[0] * ad.cos(p[0])))
+power.defvjp(lambda x: (power(x), x), lambda x, g: (g * power(x),))
+
+
+def grown(x: Any) -> Any:
+    return ad.while_loop(lambda h: ad.sum(h) < 5.0, lambda h: h * 1.5 + sine(x), x)
+
+
+def steps_again(x: Any) -> Any:
+    step = ad.checkpoint(lambda h: sine(h) * 0.1 + h + power(x) * 0.3)
+    return ad.while_loop(lambda h: ad.sum(h) < 5.0, step, x)
+
+
+def chosen(x: Any) -> Any:
+    return ad.cond(ad.sum(x) > 0, lambda x: sine(power(x)), lambda x: power(sine(x)), x)
+
+
+def chosen_again(x: Any) -> Any:
+    return ad.cond(ad.sum(x) > 0, ad.checkpoint(lambda y: sine(power(y)) * x), power, x)
+
+
+@pytest.mark.parametrize("f", [grown, steps_again, chosen, chosen_again, ad.checkpoint(grown), ad.checkpoint(chosen)])
+def test_in_loops_of_unknown_length_and_branches(f: Any) -> None:
+    at = np.array([0.3, 0.5, 0.2])
+    assert ad.testing.gradcheck(f, at, check_forward_ad=True)
+    assert ad.testing.gradgradcheck(f, at, check_fwd_over_rev=True)
+
+
 # ---- what is refused
 
 x = ad.input("x", (3,))

@@ -710,3 +710,20 @@ def test_errors_name_the_operands(case):
     f, error, text = ERRORS[case]
     with pytest.raises(error, match=text):
         f(ad.input("x", ("batch", 64), "float32"), ad.input("y", (32, 10), "float32"))
+
+
+def test_constants_around_an_array_are_read_where_it_ends() -> None:
+    """One loop, without an array for what is joined."""
+    x = ad.input("x", ("n", 3))
+    parts = [ad.ones((2, 3)), ad.full((1, 3), -0.5), x * x, ad.zeros((1, 3))]
+    out = ad.exp(ad.concat(parts)) * 2.0
+    assert ad.compile([x], out).stats.temporaries == 0
+    f = ad.compile([x], [out, ad.grad(ad.sum(out), x)])
+    given = np.linspace(-1.0, 1.0, 12).reshape(4, 3)
+    found, slope = f(given)
+    whole = np.concatenate([np.ones((2, 3)), np.full((1, 3), -0.5), given * given, np.zeros((1, 3))])
+    np.testing.assert_allclose(found, 2.0 * np.exp(whole), rtol=1e-15)
+    np.testing.assert_allclose(slope, 4.0 * given * np.exp(given * given), rtol=1e-14)
+    assert f(given[:0])[0].shape == (4, 3)
+    wide = ad.compile([x], ad.concat([ad.zeros((1, 2)), x[:1, 1:], ad.ones((1, 1))], axis=1))(given)
+    np.testing.assert_array_equal(wide, [[0.0, 0.0, *given[0, 1:], 1.0]])

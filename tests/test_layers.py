@@ -34,7 +34,7 @@ LAYERS = """
     tiles interchange
     effort schedule residuals
     plan
-    parallel products
+    parallel products carries
     body
     kernels
     outline
@@ -47,7 +47,7 @@ LAYERS = """
     nn optim random numpy_protocol
     special
     function
-    func draw
+    func draw testing
     ""
 """
 LINES = [line.replace('"', "").split(" ") for line in LAYERS.strip("\n").split("\n")]

@@ -10,19 +10,23 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
 import scipy.special
-from llvmlite import binding
-from numba import njit
+from llvmlite import binding, ir
 
+import staticad as ad
 import staticad.runtime.kernels.math as m
-from staticad.runtime.kernels import reduce
-from staticad.runtime.kernels.native import compiled
+from benchmarks.vectorised import loop
+from staticad.expressions import CODE
+from staticad.runtime import settings
+from staticad.runtime.kernels.values import Value
+from staticad.runtime.kinds import kind_of
+from staticad.runtime.load import Native, load
+from staticad.runtime.translate import Walk
 
 RNG = np.random.default_rng(0)
 CPU = [name for name, there in binding.get_host_cpu_features().items() if there]
@@ -30,25 +34,22 @@ FLOATS = (np.float32, np.float64)
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.5, -7.25, 1e-40, 1e-5, 1e30, -1e30]
 
 
-@cache
-def loop(function: Any, operands: int) -> Any:
-    names = [f"x{k}" for k in range(operands)]
-    source = (
-        f"def loop(out, {', '.join(names)}):\n"
-        f"    for i in range(out.size):\n"
-        f"        out[i] = function({', '.join(x + '[i]' for x in names)})\n"
-    )
-    scope: dict[str, Any] = {"function": function}
-    exec(source, scope)
-    return njit(error_model="numpy")(scope["loop"])
+def over(function: Any, *columns: Any, first: str = "") -> Any:
+    """``function`` over vectors of equal length, one at a time, natively; the result has the last one's dtype.
 
-
-def over(function: Any, *columns: Any) -> Any:
-    """``function`` over arrays of equal length, one at a time, natively; the result has the last one's dtype."""
+    ``first``: arguments before those, as text."""
     out = np.empty(columns[-1].size, columns[-1].dtype)
     with np.errstate(all="ignore"):
-        loop(function, len(columns))(out, *columns)
+        assert loop(function, [x.dtype for x in (out, *columns)], first).call(out, *columns) == 0
     return out
+
+
+def program(signature: str, *lines: str) -> Native:
+    """A program of arrays a, b, ..."""
+    names = ", ".join("abcdefgh"[: signature.count("[")])
+    body = "".join(f"    {line}\n" for line in lines)
+    head = "import numpy as np\nfrom staticad.runtime.generated import *\n"
+    return load(f"{head}@entry({signature!r})\ndef main({names}):\n{body}    return 0\n", "test")
 
 
 def ulps(out: Any, exact: list[Any]) -> Any:
@@ -229,15 +230,7 @@ VECTORS = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos"
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", VECTORS)
 def test_a_loop_over_it_is_vectorised(name: str, dtype: Any) -> None:
-    function = getattr(m, name)
-
-    def run(out, x):
-        for i in range(out.size):
-            out[i] = function(x[i])
-
-    native = compiled()(run)
-    native(np.empty(4, dtype), np.ones(4, dtype))
-    (text,) = native.inspect_asm().values()
+    text = loop(getattr(m, name), [dtype, dtype]).asm()
     assert re.search(r"vfn?m(add|sub)\d+p[sd]\s.*%[yz]mm", text)
 
 
@@ -246,19 +239,11 @@ def test_a_loop_over_it_is_vectorised(name: str, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int32", "int64", "uint8", "bool"])
 @pytest.mark.parametrize("name", ["radd", "rmul", "rmax", "rmin"])
 def test_a_reduction_is_vectorised(name: str, dtype: str) -> None:
-    step = getattr(reduce, name)
     if dtype == "bool" and name in ("rmax", "rmin"):
         pytest.skip("any and all are a sum and a product")
-
-    def run(out, x):
-        acc = out[0]
-        for i in range(x.size):
-            acc = step(acc, x[i])
-        out[0] = acc
-
-    native = compiled()(run)
-    native(np.zeros(1, dtype), np.ones(4, dtype))
-    (text,) = native.inspect_asm().values()
+    kind = f"{CODE[np.dtype(dtype)]}[::1]"
+    lines = ["acc = a[0]", "for i in range(b.shape[0]):", f"    acc = m.{name}(acc, b[i])", "a[0] = acc"]
+    text = program(f"{kind}, {kind}", *lines).asm()
     operation = {"f": r"v(add|mul|max|min)p[sd]", "b": r"(vp(or|and|ternlog|test)|k(or|and))\w*"}
     assert re.search(operation.get(np.dtype(dtype).kind, r"vp(add|mul|max|min)\w*") + r"\s.*%([yz]mm|k)", text)
 
@@ -290,7 +275,7 @@ def test_accuracy_below_zero(name: str, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_polygamma(n: int, dtype: Any) -> None:
     x = np.array([1e-3, 0.1, 0.5, 1.0, 1.4616, 2.0, 7.7, 13.0, 50.0, 1e4, -0.25, -0.75, -3.125, -20.4, -1000.75], dtype)
-    out = over(m.polygamma, np.full(x.size, n), x)
+    out = over(m.polygamma, x, first=str(n))
     unit, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).smallest_subnormal)
     for v, got in zip(x, out, strict=True):
         want = mpmath.polygamma(n, mpmath.mpf(float(v)))
@@ -304,7 +289,7 @@ def test_polygamma(n: int, dtype: Any) -> None:
 def test_polygamma_of_high_order_does_not_overflow_on_the_way() -> None:
     x = np.array([60.0, 200.0, 1000.0])
     want = [float(mpmath.polygamma(150, v)) for v in x]
-    np.testing.assert_allclose(over(m.polygamma, np.full(x.size, 150), x), want, rtol=1e-12)
+    np.testing.assert_allclose(over(m.polygamma, x, first="150"), want, rtol=1e-12)
 
 
 # fmt: off
@@ -383,17 +368,23 @@ def test_neighbours_are_numpys_to_the_bit(dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", ["sigmoid", "softplus", "digamma", "lgamma", "trigamma", "sign", "erf"])
 def test_the_dtype_is_kept(name: str, dtype: Any) -> None:
-    function = getattr(m, name)
-    out = njit(lambda x: np.array([function(x)]))(dtype(0.75))
-    assert out.dtype == dtype
+    program("f8[::1]").call(np.zeros(1))  # the library is there
+    if settings.plain():
+        assert type(getattr(m, name)(dtype(0.75))) is dtype
+        return
+    kind = kind_of(dtype)
+    function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [kind.value]), "f")
+    walk = Walk(ir.IRBuilder(function.append_basic_block()), {})
+    assert getattr(m, name).write(walk, Value(kind, function.args[0])).kind == kind
 
 
 @pytest.mark.parametrize("name", [*UNARY, *BINARY])
 def test_both_dtypes_in_one_function(name: str) -> None:
-    function = getattr(m, name)
-    both = (lambda x, y: (function(x), function(y))) if name in UNARY else lambda x, y: (function(x, x), function(y, y))
+    given = "{0}[0]" if name in UNARY else "{0}[0], {0}[0]"
+    lines = [f"{x}[0] = m.{name}({given.format(x)})" for x in "ab"]
+    x, y = np.full(1, 0.5, "f4"), np.full(1, 0.5)
     with np.errstate(all="ignore"):
-        x, y = njit(error_model="numpy")(both)(np.float32(0.5), np.float64(0.5))
+        program("f4[::1], f8[::1]", *lines).call(x, y)
     np.testing.assert_allclose(x, y, rtol=1e-6)
 
 
@@ -428,8 +419,12 @@ def test_integer_powers_wrap(dtype: Any) -> None:
 
 
 def test_negative_integer_powers_are_an_error() -> None:
+    x, y = (ad.input(name, ("n",), dtype="int64") for name in "xy")
+    f = ad.compile([x, y], x**y)
     with pytest.raises(ValueError, match="negative integer powers"):
-        over(m.integer_pow, np.array([2]), np.array([-1]))
+        f(np.array([2]), np.array([-1]))
+    with pytest.raises(ValueError, match="negative integer powers"):
+        f.njit(np.array([2]), np.array([-1]), np.zeros(1, "i8"))
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="this is the run without JIT")

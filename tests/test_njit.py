@@ -15,13 +15,13 @@ import numba
 import numpy as np
 import pytest
 from numba import njit, prange
-from numba.core import config
 from numba.core.runtime import _nrt_python
 
 import staticad as ad
 from staticad.errors import IndexOutOfRange, ShapeError
+from staticad.runtime import settings
 
-native = pytest.mark.skipif(config.DISABLE_JIT, reason="of compiled code")
+native = pytest.mark.skipif(settings.plain(), reason="of compiled code")
 ROOT = Path(__file__).parent.parent
 
 

@@ -8,20 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from llvmlite import ir
-from numba import config, njit, types
 
+from staticad.expressions import CODE
+from staticad.runtime import machine, settings
 from staticad.runtime.kernels import gemm, gemv, products, shared, vectors
-from staticad.runtime.kernels.products import contract
+from staticad.runtime.kinds import float32, float64
+from staticad.runtime.load import load
 
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 47, 48, 49, 64, 65, 70, 129, 257]
 
 
-@njit(nogil=True)
+TEXT = """
+import numpy as np
+from staticad.runtime.generated import *
+@entry("{0}[::1], {0}[::1], {0}[::1], i8[::1]")
+def main(x, y, out, d):
+    m.contract(x, y, out, {1}, b1(d[16]))
+    return 0
+"""
+
+
 def call(x, y, out, starts, sizes, xs, ys, outs, more):
-    contract(
-        x, y, out, starts[0], starts[1], starts[2], sizes[0], sizes[1], sizes[2], sizes[3],
-        xs[0], xs[1], xs[2], ys[0], ys[1], ys[2], outs[0], outs[1], outs[2], more,
-    )  # fmt: skip
+    text = TEXT.format(CODE[x.dtype], ", ".join(f"d[{k}]" for k in range(16)))
+    x, y, out = (array.reshape(-1) for array in (x, y, out))
+    assert load(text, "product").call(x, y, out, np.array([*starts, *sizes, *xs, *ys, *outs, more])) == 0
 
 
 def operand(rng, shape, dtype, order, gap, shared=False):
@@ -132,7 +142,7 @@ def test_other_elements(dtype):
         check(rng, dtype, sizes, orders, [int(g) for g in rng.choice([0, 1, 2], 3)], more=bool(rng.integers(2)))
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="there is no kernel")
+@pytest.mark.skipif(settings.plain(), reason="there is no kernel")
 def test_threads_share_nothing():
     rng = np.random.default_rng(4)
     x, y = rng.normal(size=(200, 300)), rng.normal(size=(200, 300))
@@ -147,17 +157,18 @@ def test_threads_share_nothing():
         assert all(pool.map(run, range(200)))
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="there is no kernel")
+@pytest.mark.skipif(settings.plain(), reason="there is no kernel")
 @pytest.mark.parametrize("host", [(32, 16, True), (16, 16, False), (16, 32, False)])
-@pytest.mark.parametrize("element", [types.float32, types.float64])
+@pytest.mark.parametrize("element", [float32, float64])
 def test_registers_of_other_processors(host, element, monkeypatch):
     for module in (gemm, gemv, products, vectors):
         monkeypatch.setattr(module, "host", lambda: vectors.Host(*host))
     module, symbol = ir.Module(), f"products_{'_'.join(map(str, host))}_{element}"
     products.product_of_floats(module, symbol, element)
-    engine = shared.execute(shared.machine_code(module, shared.FEW), symbol)
+    module.triple, module.data_layout = machine.host()[0], machine.layout()
+    address = machine.link(symbol, machine.machine_code(str(module), shared.FEW))
     kinds = [ctypes.c_void_p] * 3 + [ctypes.c_ssize_t] * 13 + [ctypes.c_bool]
-    run = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address(symbol))
+    run = ctypes.CFUNCTYPE(None, *kinds)(address)
     rng = np.random.default_rng(5)
     for m, n, k in [*rng.integers(0, 40, (60, 3)), (70, 129, 300), (257, 129, 600), (40, 705, 400)]:
         for tx in (False, True):

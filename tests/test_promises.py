@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from programs import PROGRAMS, build, generate
@@ -16,7 +15,8 @@ import staticad as ad
 from staticad import tiles
 from staticad.function import Function
 from staticad.ops import sources
-from staticad.runtime.functions import Entry
+from staticad.runtime import machine, settings
+from staticad.runtime.functions import compiled
 from staticad.shapes import evaluate
 from staticad.store import dims_of
 
@@ -411,16 +411,15 @@ def test_float32_stays_float32_in_the_text() -> None:
     assert "np.inf" not in ast.unparse(tree)
 
 
-@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="plain Python has no types")
+@pytest.mark.skipif(settings.plain(), reason="plain Python has no types")
 def test_float32_stays_float32_in_native_code() -> None:
     (x,) = given = inputs(("x", ("n",)), dtype="float32")
     loss = ad.mean(ad.sqrt(x * x + 1) / (2 - x) + ad.clip(x, 0, 1) * ad.arange(x.shape[0], dtype="float32"))
     outs = [loss, ad.grad(loss, x), ad.cumulative_sum(x), ad.max(x), ad.where(x > 0, x, 0), x * x * x]
-    main = ad.compile(given, outs).compiled.native.main
-    again = Entry(main.py_func, "")  # what comes from the disk cache has no text to look at
-    again.arrays = main.arrays
-    again.compile("float32_again", None)
-    assert not re.search(r"\bdouble\b", again.result.library.get_llvm_str())
+    native = ad.compile(given, outs).compiled.native
+    main = native.module.main
+    text, _ = compiled(lambda module: main.define(module, native.symbol), native.symbol, main.py_func)
+    assert not re.search(r"\bdouble\b", str(machine.optimised(text)))
 
 
 def test_integers_stay_integers() -> None:

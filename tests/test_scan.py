@@ -86,11 +86,27 @@ def horner(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
     return v, p.sum(v * v)
 
 
+def rows_carried(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """What the steps of an inner loop leave, before they change it, is the carry of the outer one."""
+
+    def outer(m: Any, x: Any) -> Any:
+        g, rows = p.scan(lambda g, row: (p.sin(g) * row + x, g), c, m)
+        return rows, g * h
+
+    return p.scan(outer, w, xs)
+
+
+def crossed(p: Any, xs: Any, h: Any, w: Any, c: Any) -> Any:
+    """Each carry reads the other's last value at the same index."""
+    (a, b), ys = p.scan(lambda s, x: ((s[0] * p.cos(s[1]) + x, s[1] * p.sin(s[0])), s[0] - s[1]), (h, c), xs)
+    return a + b, ys
+
+
 PROGRAMS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         linear, matrix, backwards, swapped, scalars, only_carry, unused_carry, two_results, nested, nested_with_matrix,
-        invariant, after_and_before, horner,
+        invariant, after_and_before, horner, rows_carried, crossed,
     )
 }  # fmt: skip
 
@@ -402,3 +418,68 @@ def test_map_computes_each_item_by_itself() -> None:
 def test_options_that_are_none(options: dict[str, Any]) -> None:
     with pytest.raises(GraphError, match="positive number of steps"):
         ad.scan(lambda h, x: (h * x, h), ad.zeros(3), ad.input("x", ("n", 3)), **options)
+
+
+def test_carries_are_updated_where_they_are() -> None:
+    """An element is computed from elements at its own index alone, also where carries read each other's last value."""
+    xs, h, _, c = inputs()
+    for step in (
+        lambda s, x: ((s[0] * x + s[1], s[1] * 0.5), None),
+        lambda s, x: ((s[0] * ad.cos(s[1]) + x, s[1] * ad.sin(s[0])), None),
+        lambda s, x: ((s[0] - s[1] * x, s[0] + s[1]), ad.sum(s[0] * x)),
+    ):
+        last, ys = ad.scan(step, (h, c), xs)
+        f = ad.compile([xs, h, c], [*last, *([] if ys is None else [ys])])
+        assert "m.copy" not in f.source
+        before, kept = (ad.constant(H), ad.constant(C)), list[Any]()
+        for x in XS:
+            before, y = step(before, x)
+            kept.append(y)
+        expected = ad.evaluate([*before, *([] if ys is None else [ad.stack(kept)])])
+        for found, e in zip(f(XS, H, C), expected, strict=True):
+            np.testing.assert_allclose(found, e, rtol=1e-13, atol=1e-13)
+
+
+def test_small_carries_need_no_workspace() -> None:
+    xs, h, w, _ = inputs()
+    last, _ = ad.scan(lambda h, x: (ad.tanh(w @ h + x), None), h, xs)
+    f = ad.compile([xs, h, w], last)
+    assert f.stats.workspace_bytes == 0
+    np.testing.assert_allclose(f(XS, H, W), matrix(JaxNames(), XS, H, W, C)[0], rtol=1e-12)
+
+
+def test_what_only_an_unused_gradient_would_read_is_not_kept() -> None:
+    """The derivative by the constant would need the carry of every step."""
+    xs, h, _, _ = inputs()
+    t = ad.sin(ad.arange(3.0))
+    v, _ = ad.scan(lambda v, x: (v * t + x, None), h, xs)
+    f = ad.compile([xs, h], ad.grad(ad.sum(v * v), xs))
+    assert f.stats.workspace_bytes == 0
+
+
+def test_a_carried_number_of_a_large_program() -> None:
+    """It goes from kernel function to kernel function in memory."""
+    xs = ad.input("xs", ("n", 40))
+
+    def step(carry: Any, x: Any) -> Any:
+        layers, total = carry
+        after = []
+        for k in range(24):
+            x = ad.sin(0.1 * layers[k] + x + ad.sum(x) * 0.001 * k)
+            after.append(x)
+        return (after, total + ad.sum(x)), None
+
+    (_, total), _ = ad.scan(step, ([ad.full((40,), 0.1 * k) for k in range(24)], 0.0), xs)
+    f = ad.compile([xs], [total, ad.grad(total, xs)])
+    assert f.stats.functions > 1
+    given = RNG.normal(size=(5, 40))
+    found, slope = f(given)
+    layers, expected = [np.full(40, 0.1 * k) for k in range(24)], 0.0
+    for x in given:
+        for k in range(24):
+            x = layers[k] = np.sin(0.1 * layers[k] + x + x.sum() * 0.001 * k)
+        expected += x.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    t = RNG.normal(size=given.shape)
+    near = [f(given + s * t)[0] for s in (1e-6, -1e-6)]
+    np.testing.assert_allclose(np.sum(slope * t), (near[0] - near[1]) / 2e-6, rtol=1e-6)

@@ -299,12 +299,12 @@ class custom_vjp(Custom):  # noqa: N801  (JAX's name, used as a decorator)
 
         def jvp(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence[Node | None]:
             operands = nodes[0].args[1:]
-            xs = [calls.placeholder(x.type) for x in operands]
-            seeds = [calls.placeholder(node.type) for node in nodes]
+            xs = [sources.placeholder(x.type) for x in operands]
+            seeds = [sources.placeholder(node.type) for node in nodes]
             given = {number_of(node): g for node, g in zip(nodes, seeds, strict=True)}
             parts = self.pulled(call, traced, xs, given)
             moved = [(part, t) for part, t in zip(parts, tangents[1:], strict=True) if part and t]
-            along = [calls.placeholder(t.type) for _, t in moved]
+            along = [sources.placeholder(t.type) for _, t in moved]
             values = dict(zip([*xs, *along], [*operands, *(t for _, t in moved)], strict=True))
             return self.linear([part for part, _ in moved], seeds, along, values, "the cotangents")
 
@@ -390,11 +390,11 @@ class custom_jvp(Custom):  # noqa: N801  (JAX's name, used as a decorator)
 
         def vjp(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
             operands = nodes[0].args[1:]
-            xs = [calls.placeholder(x.type) for x in operands]
-            moves = {k: calls.placeholder(x.type) for k, x in enumerate(operands) if can_require_grad(x.dtype)}
+            xs = [sources.placeholder(x.type) for x in operands]
+            moves = {k: sources.placeholder(x.type) for k, x in enumerate(operands) if can_require_grad(x.dtype)}
             pushed = self.pushed(call, traced, xs, [moves.get(k) for k in range(len(xs))])
             outs = [(t, g) for node, g in zip(nodes, gs, strict=True) if (t := pushed[number_of(node)])]
-            seeds = [calls.placeholder(g.type) for _, g in outs]
+            seeds = [sources.placeholder(g.type) for _, g in outs]
             values = dict(zip([*xs, *seeds], [*operands, *(g for _, g in outs)], strict=True))
             found = self.linear([t for t, _ in outs], list(moves.values()), seeds, values, "the tangents")
             parts: list[Node | None] = [None] * (1 + len(operands))

@@ -38,8 +38,9 @@ from staticad.functions.operands import (
 from staticad.ir import Node
 from staticad.ops import creation, views
 from staticad.ops import indexing as primitive
-from staticad.shapes import Dim, Expr, as_dim, as_shape, floordiv, maximum, minimum, mod, product, shape_text
+from staticad.shapes import Dim, Expr, Shape, as_dim, as_shape, floordiv, maximum, minimum, mod, product, shape_text
 from staticad.tensor import ArrayLike, Axes, DType, Tensor, wrap
+from staticad.view_rules import constant
 
 # ---- shapes and axes
 
@@ -223,12 +224,26 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0, dtype: DType
     for t in ts:
         total = total + t.shape[k]
     rest[k] = total
+    values = [constant(t.node) for t in ts]
+    if values.count(None) == 1:
+        return _bordered(ts, values, k, tuple(rest))
     out = primitive.uninitialised(shape=tuple(rest), dtype=first.dtype)
     start: Dim = 0
     for t in ts:
         node = assume(t.node, tuple(d if a == k else rest[a] for a, d in enumerate(t.shape)))
         out = _write(out, node, k, start)
         start = start + t.shape[k]
+    return wrap(out)
+
+
+def _bordered(ts: Sequence[Tensor], values: Sequence[Any], axis: int, shape: Shape) -> Tensor:
+    """The one array that is not constant, with constants around it: what reads it need not wait for all of it."""
+    at = values.index(None)
+    out = assume(ts[at].node, tuple(d if a == axis else shape[a] for a, d in enumerate(ts[at].shape)))
+    for k in (*reversed(range(at)), *range(at + 1, len(ts))):
+        low, high = (tuple(ts[k].shape[axis] if a == axis and (k < at) is before else 0 for a in range(len(shape)))
+                     for before in (True, False))  # fmt: skip
+        out = views.pad(out, low=low, high=high, step=(1,) * len(shape), fill=values[k])
     return wrap(out)
 
 

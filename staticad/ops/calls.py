@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from staticad.ir import ArrayType, Example, Node, Op, Together, clone, toposort_until
+from staticad.ir import Example, Node, Op, Together, clone, toposort_until
 from staticad.lowering import Source
-from staticad.ops.sources import SAME, input_, stop_gradient
+from staticad.ops.sources import SAME, placeholder, stop_gradient
 
 Array = np.ndarray[Any, Any]
 
@@ -31,11 +31,6 @@ class Call:
 
     def __str__(self) -> str:
         return f"call@{id(self):x}"
-
-
-def placeholder(t: ArrayType) -> Node:
-    """A node that stands for another of its type while a rule is written down."""
-    return input_(name="argument", source=object(), type=t)
 
 
 def results(operands: Sequence[Node], outs: Sequence[Node], rule: Together) -> list[Node]:

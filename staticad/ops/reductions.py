@@ -46,11 +46,11 @@ def number(value: int) -> Callable[[Any], str]:
 
 
 def lowest(dtype: np.dtype[Any]) -> float:
-    return -np.inf if is_floating(dtype) else np.iinfo(dtype).min
+    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
 
 
 def highest(dtype: np.dtype[Any]) -> float:
-    return np.inf if is_floating(dtype) else np.iinfo(dtype).max
+    return np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
 
 
 def _several_axes(dtype: str = "float64") -> Iterable[Example]:

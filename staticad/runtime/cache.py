@@ -1,7 +1,7 @@
 """A directory of files that only their owner may touch; knows safety and integrity of files, not what is in them.
 
-A native file is run, by way of pickle, so it is read only if the directory and the file are the user's own and no one
-else may write them, and only if it carries the right digest of its key and content. Whatever is wrong, it counts as
+A native file holds machine code that is run, so it is read only if the directory and the file are the user's own and no
+one else may write them, and only if it carries the right digest of its key and content. Whatever is wrong, it counts as
 missing.
 """
 

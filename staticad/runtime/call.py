@@ -18,6 +18,7 @@ from staticad.dtypes import SHORT
 from staticad.errors import DTypeError, IndexOutOfRange, OutOfMemory, ShapeError, StepLimit
 from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType
+from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT
 from staticad.shapes import Dim, Symbol, evaluate, render, symbols
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class Caller:
             work = workspace(evaluate(target.work_bytes, sizes))
             status = self.native(work, *arrays, *fresh)
             self.free[:] = [work]  # those that were too small go; those in use come back
+        if status == NEGATIVE_POWER:
+            raise ValueError(f"{target.name}: {NEGATIVE_POWER_TEXT}")
         if status:
             assert status > 0, f"{target.name}: converted arrays do not fit"
             failure = target.failures[status - 1]

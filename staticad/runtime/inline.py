@@ -20,7 +20,7 @@ from numba import njit, types
 from numba.core import cgutils, config
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import make_array, populate_array
 from numba.np.numpy_support import from_dtype
 
 from staticad.errors import ShapeError
@@ -28,11 +28,12 @@ from staticad.interpret import plain_symbol
 from staticad.ir import ArrayType
 from staticad.names import Names
 from staticad.runtime.call import ERRORS, Caller, Target
-from staticad.runtime.functions import Entry
-from staticad.runtime.kernels.memory import INTP, contiguous
+from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT
 from staticad.runtime.load import Native, execute
+from staticad.runtime.signatures import parse
 from staticad.shapes import Symbol, render, symbols
 
+INTP = ir.IntType(64)
 #: Bytes of workspace up to which it lies on the stack.
 STACK = 32 * 1024
 ALIGNMENT = 64
@@ -54,7 +55,7 @@ def inline(target: Target, native: Native) -> Any:
     source, scope = text(target)
     key = hashlib.sha256(f"{id(target)}\0{source}".encode()).hexdigest()[:24]
     module = execute(source, f"staticad_njit_{target.name}_{key}", None)
-    vars(module).update(scope, main=called(native.main))
+    vars(module).update(scope, main=called(native))
     return njit(nogil=True, error_model="numpy")(module.call)
 
 
@@ -103,6 +104,9 @@ def text(target: Target) -> tuple[str, dict[str, Any]]:
         lines += workspace_lines(target, given, scope)
     arguments = [*work, *given[: len(inputs)], *hidden, *given[len(inputs) :]]
     lines.append(f"status = main({', '.join(arguments)})")
+    if "integer_pow" in target.native.source:
+        message = f"{target.name}: {NEGATIVE_POWER_TEXT}"
+        lines += [f"if status == {NEGATIVE_POWER}:", f"    raise ValueError({message!r})"]
     if target.failures:
         lines += ["if status:", *("    " + line for line in failure_lines(target))]
     body = "\n".join("    " + line for line in lines)
@@ -163,9 +167,9 @@ def runs(numbers: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def called(main: Entry) -> Any:
+def called(native: Native) -> Any:
     """The program as a function for compiled code."""
-    kinds, table = main.arrays, types.CPointer(types.intp)
+    kinds = tuple(types.Array(from_dtype(dtype), ndim, "C") for dtype, ndim in parse(native.signature))
 
     @intrinsic
     def call(typingctx: Any, *given: Any) -> Any:
@@ -180,18 +184,33 @@ def called(main: Entry) -> Any:
             place = cgutils.alloca_once(builder, INTP, size=len(words))
             for k, word in enumerate(words):
                 builder.store(word, builder.gep(place, [ir.Constant(INTP, k)]))
-            convention = context.call_conv
-            function = cgutils.get_or_insert_function(
-                builder.module, convention.get_function_type(types.int64, [table]), main.symbol
-            )
-            status, code = convention.call_function(builder, function, types.int64, [table], [place])
-            with cgutils.if_unlikely(builder, status.is_error):
-                convention.return_status_propagate(builder, status)
-            return code
+            shape = ir.FunctionType(INTP, [place.type])
+            return builder.call(cgutils.get_or_insert_function(builder.module, shape, native.symbol), [place])
 
         return types.int64(types.StarArgTuple(kinds)), codegen
 
     return call
+
+
+def contiguous(context: Any, builder: ir.IRBuilder, kind: Any, data: ir.Value, shape: list[ir.Value]) -> Any:
+    """The struct of a C-contiguous array of Numba type ``kind`` over ``data``, without owner."""
+    itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    strides: list[ir.Value] = []
+    step: ir.Value = ir.Constant(INTP, itemsize)
+    for size in reversed(shape):
+        strides.insert(0, step)
+        step = builder.mul(step, size, flags=("nsw",))
+    array = make_array(kind)(context, builder)
+    populate_array(
+        array,
+        data=builder.bitcast(data, array.data.type),
+        shape=cgutils.pack_array(builder, shape, ty=INTP),
+        strides=cgutils.pack_array(builder, strides, ty=INTP),
+        itemsize=ir.Constant(INTP, itemsize),
+        meminfo=None,
+        parent=None,
+    )
+    return array._getvalue()
 
 
 # arguments -----------------------------------------------------------------------------------------------------------

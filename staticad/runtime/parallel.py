@@ -12,16 +12,16 @@ from types import FunctionType
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils, config
-from numba.core.compiler_machinery import register_pass
 
-from staticad.runtime.functions import Kernel
+from staticad.runtime import settings
+from staticad.runtime.flow import declared, room
+from staticad.runtime.functions import Kernel, propagate
 from staticad.runtime.kernels import spread
 from staticad.runtime.kernels.shared import FEW, external
 from staticad.runtime.kernels.spread import BYTE, WORD, word
 from staticad.runtime.kernels.values import Value, View
-from staticad.runtime.translate import Place, Translated, Translation, Walk, inside, pass_on, typed, write_body
+from staticad.runtime.kinds import Pointer, int64
+from staticad.runtime.translate import Walk, inside, typed, write_body
 
 
 def parallel(signature: str, shared: bool = False) -> Callable[[FunctionType], Any]:
@@ -34,7 +34,7 @@ def parallel(signature: str, shared: bool = False) -> Callable[[FunctionType], A
     """
 
     def decorate(function: FunctionType) -> Any:
-        return in_turn(function) if config.DISABLE_JIT else Spread(function, f"i8, i8, {signature}", shared)
+        return in_turn(function) if settings.plain() else Spread(function, f"i8, i8, {signature}", shared)
 
     return decorate
 
@@ -56,7 +56,7 @@ def in_turn(function: Callable[..., int]) -> Callable[..., int]:
     return call
 
 
-def write_chunk(place: Place, plain: ir.Function, function: ir.Function, kinds: Sequence[Any]) -> None:
+def write_chunk(plain: ir.Function, function: ir.Function, kinds: Sequence[Any]) -> None:
     """Fill ``plain``, called as ``(words, chunk, chunks)``, with a call of ``function`` for the steps of a chunk.
 
     The words: the steps of all of the loop; for each pointer the address for the first chunk, and for the others an
@@ -73,34 +73,16 @@ def write_chunk(place: Place, plain: ir.Function, function: ir.Function, kinds: 
     values: list[Any] = [builder.udiv(builder.mul(n, k), chunks) for k in (chunk, builder.add(chunk, word(1)))]
     for kind in kinds[2:]:
         value = take()
-        if isinstance(kind, types.CPointer):
+        if isinstance(kind, Pointer):
             base, step = take(), take()
             other = builder.add(base, builder.mul(chunk, step))
             value = builder.select(builder.icmp_signed("==", chunk, word(0)), value, other)
-        values.append(from_word(builder, value, place.context.get_value_type(kind)))
-    pass_on(place, builder, function, kinds, values)
-
-
-@register_pass(mutates_CFG=True, analysis_only=False)
-class PartTranslation(Translation):
-    """Of the function for a part of a loop; see `write_chunk`."""
-
-    _name = "staticad_part_translation"
-
-    def write_plain(self, place: Place, function: ir.Function, kinds: Sequence[Any], wanted: Sequence[ir.Type]) -> None:
-        write_chunk(place, ir.Function(place.module, spread.CHUNK, place.function.__name__), function, kinds)
-
-
-class TranslatedPart(Translated):
-    """For `PartTranslation`."""
-
-    translation = PartTranslation
+        values.append(from_word(builder, value, kind.value))
+    builder.ret(builder.call(function, values))
 
 
 class Spread(Kernel):
     """A kernel function for a part of a loop: its calls do all of it."""
-
-    pipeline = TranslatedPart
 
     def __init__(self, function: FunctionType, signature: str, shared: bool) -> None:
         super().__init__(function, signature)
@@ -109,9 +91,9 @@ class Spread(Kernel):
     def write(self, walk: Walk, chunks: Value, n: Value, *given: Any) -> Value:
         """By way of `spread.run`."""
         builder = walk.builder
-        words = [walk.cast(n, types.int64)]
+        words = [walk.cast(n, int64)]
         for x, kind in zip(given, self.types[2:], strict=True):
-            if not isinstance(kind, types.CPointer):
+            if not isinstance(kind, Pointer):
                 words.append(as_word(builder, walk.cast(x, kind)))
                 continue
             if not isinstance(x, list):
@@ -120,32 +102,38 @@ class Spread(Kernel):
                 continue
             *own, memory, offset = x
             step = memory.shape[1]
-            base = builder.add(builder.ptrtoint(memory.data, WORD), walk.cast(offset, types.int64))
+            base = builder.add(builder.ptrtoint(memory.data, WORD), walk.cast(offset, int64))
             if own:
                 words += [builder.ptrtoint(pointer(own[0]), WORD), builder.sub(base, step), step]
             else:
                 words += [base, base, step]
-        data = cgutils.alloca_once(builder, WORD, len(words))
+        data = room(builder, WORD, len(words))
         for k, value in enumerate(words):
             builder.store(value, builder.gep(data, [word(k)]))
-        run = external(walk.context, builder, spread.write_run, spread.RUN, passes=FEW)
-        code = builder.call(run, [self.part(walk), builder.bitcast(data, BYTE), walk.cast(chunks, types.int64)])
+        run = external(builder, spread.write_run, spread.RUN, passes=FEW)
+        code = builder.call(run, [self.part(walk), builder.bitcast(data, BYTE), walk.cast(chunks, int64)])
         if self.raises:
-            self.propagate(walk, code)
-        return Value(types.int64, code)
+            propagate(walk, code)
+        return Value(int64, code)
 
     def part(self, walk: Walk) -> ir.Function:
         """The function for a chunk: another module's, or written into this one."""
         module = walk.builder.module
         if self.shared or self.symbol in module.globals:
-            return cgutils.get_or_insert_function(module, spread.CHUNK, self.symbol)
-        place = Place(walk.context, walk.typing, module, self.function)
-        function = inside(place, f"{self.symbol}.body", self.types)
-        given = walk.context.call_conv.decode_arguments(None, self.types, function)
-        write_body(place, function, typed(self.types, given))
-        plain = ir.Function(module, spread.CHUNK, self.symbol)
+            return declared(module, spread.CHUNK, self.symbol)
+        plain = self.chunk(module)
         plain.linkage = "internal"
-        write_chunk(place, plain, function, self.types)
+        return plain
+
+    def define(self, module: ir.Module) -> None:
+        self.chunk(module)
+
+    def chunk(self, module: ir.Module) -> ir.Function:
+        """The function for a chunk, written into a module."""
+        function = inside(module, f"{self.symbol}.body", self.types)
+        write_body(function, self.function, typed(self.types, function.args))
+        plain = ir.Function(module, spread.CHUNK, self.symbol)
+        write_chunk(plain, function, self.types)
         return plain
 
 

@@ -1,76 +1,60 @@
-"""Compiled functions in the disk cache, as Numba asks for them; knows compile results, not what they compute."""
+"""Machine code in the disk cache, by the symbol that it defines; knows what else it needs, not what it computes.
 
-# Numba and llvmlite have no types.
-# pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+A file is named by its symbol, which holds a digest of all that the code depends on, and carries facts (the symbols that
+must be known before it is linked, and whatever else its maker wants to find again) before the object.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
+import json
 import platform
 import sys
 from pathlib import Path
 from typing import Any
 
 import llvmlite
-import numba
 import numpy as np
-from numba.core import config, serialize
-from numba.core.caching import _Cache
-from numba.core.compiler import CompileResult
-from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
 
-from staticad.runtime import cache
+from staticad.runtime import cache, machine, threads
 
-# Numba's settings that change machine code; the environment and a .numba_config.yaml both end up in them.
-SETTINGS = (
-    "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "FULL_TRACEBACKS",
-    "DISABLE_INTEL_SVML", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS", "CPU_NAME", "CPU_FEATURES", "DISABLE_JIT",
-)  # fmt: skip
+machine.know(threads.SYMBOL, ctypes.addressof(threads.table))
+
+Facts = dict[str, Any]
+known: dict[str, Facts] = {}  # of what has been linked
 
 
-class NativeFile(_Cache):
-    """What a Numba dispatcher asks for compiled code before it compiles, and gives it to afterwards: one file."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
-        self.hit = False
-
-    @classmethod
-    def of(cls, name: str) -> NativeFile | None:
-        """The file for a function of the runtime (whose text is in `surroundings`), if there is a usable directory."""
+def load(symbol: str) -> Facts | None:
+    """The facts of a symbol that is linked from now on; None where its code, or what it needs, is not stored."""
+    with machine.lock:
+        if symbol in known or symbol in machine.addresses:
+            return known.get(symbol, {})
         folder = cache.directory()
-        key = digest(name)
-        return cls(folder / f"{name}_{key[:24]}.native", key) if folder else None
-
-    @property
-    def cache_path(self) -> str:
-        return str(self.path.parent)
-
-    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        payload = cache.unseal(self.key, cache.read(self.path))
+        payload = cache.unseal(symbol, cache.read(path(folder, symbol))) if folder else None
         if payload is None:
             return None
-        # Not `target_context.refresh()`, which imports all of Numba's library (and SciPy), more than half of the time
-        # of a first call, and is only needed to compile; whoever does compile later runs it.
-        rtsys.initialize(target_context)
-        self.hit = True
-        return CompileResult._rebuild(target_context, *serialize.loads(payload))
+        head, _, code = payload.partition(b"\n")
+        facts: Facts = json.loads(head)
+        if any(load(need) is None for need in facts["needs"]):
+            return None
+        machine.link(symbol, code)
+        known[symbol] = facts
+        return facts
 
-    def save_overload(self, sig: Any, data: CompileResult) -> None:
-        if not data.library.has_dynamic_globals:  # addresses of this process alone
-            cache.write(self.path, cache.seal(self.key, serialize.dumps(data._reduce())))
 
-    def enable(self) -> None:
-        pass
+def keep(symbol: str, code: bytes, facts: Facts) -> None:
+    """Link code, all of whose ``facts["needs"]`` are linked, and store it where there is a usable directory."""
+    with machine.lock:
+        machine.link(symbol, code)
+        known[symbol] = facts
+    if folder := cache.directory():
+        cache.write(path(folder, symbol), cache.seal(symbol, json.dumps(facts).encode() + b"\n" + code))
 
-    def disable(self) -> None:
-        pass
 
-    def flush(self) -> None:
-        pass
+def path(folder: Path, symbol: str) -> Path:
+    return folder / f"{symbol}.native"
 
 
 @functools.cache
@@ -80,11 +64,9 @@ def surroundings() -> str:
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         runtime.update(file.name.encode() + b"\0" + file.read_bytes())
     version = getattr(sys.modules["staticad"], "__version__", "")
-    settings = {name: getattr(config, name, None) for name in SETTINGS}
-    machine = () if config.DISABLE_JIT else cpu_target.target_context.codegen().magic_tuple()
     return repr((
-        version, runtime.hexdigest(), numba.__version__, llvmlite.__version__, np.__version__,
-        platform.python_implementation(), sys.version_info[:3], sys.maxsize, machine, settings,
+        version, runtime.hexdigest(), llvmlite.__version__, np.__version__,
+        platform.python_implementation(), sys.version_info[:3], sys.maxsize, machine.host(),
     ))  # fmt: skip
 
 

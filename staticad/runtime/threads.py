@@ -16,8 +16,7 @@ import importlib
 import os
 import threading
 
-import llvmlite.binding as llvm
-from numba.core import config
+from staticad.runtime import settings
 
 SYMBOL = "staticad_threads"
 LINE = 8  # words of a line of the cache: what different threads write to stands on different ones
@@ -37,7 +36,7 @@ ASLEEP, LOCK = range(2)
 
 MOST = 4000  # threads
 FAILED = ctypes.c_ulong(-1).value  # where Python cannot start a thread
-limit = min(config.NUMBA_NUM_THREADS, MOST)
+limit = min(settings.threads(), MOST)
 python = ctypes.pythonapi
 python.PyThread_allocate_lock.restype = ctypes.c_void_p
 python.PyThread_acquire_lock.argtypes = [ctypes.c_void_p, ctypes.c_int]
@@ -64,7 +63,6 @@ def address(function: object) -> int:
 
 
 table = words(WORKER + LINE * limit)
-llvm.add_symbol(SYMBOL, ctypes.addressof(table))
 
 
 def start() -> None:

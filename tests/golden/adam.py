@@ -3,8 +3,8 @@
 from staticad.runtime.generated import f4, f8, entry, m
 
 
-@entry("i8(u1[::1], f4[:,::1], i8[()], f4[::1], f4[::1], f4[::1], f4[()])")
-def main(work, x, step, w_m, w_v, w, out):
+@entry("i8(f4[:,::1], i8[()], f4[::1], f4[::1], f4[::1], f4[()])")
+def main(x, step, w_m, w_v, w, out):
     n = x.shape[0]
     if x.shape[1] != 3:
         return 1
@@ -14,7 +14,7 @@ def main(work, x, step, w_m, w_v, w, out):
     step[()] = add
     full = f4(n)
     divide = f4(1.0) / full
-    contract = m.slot_f4(work, 256, (3,))  # f32[3] = contract
+    contract = m.local_f4((3,))  # f32[3] = contract
     m.clear(contract)
     astype = f8(add)
     astype_1 = f4(0.01 / (1.0 - m.pow(0.9, astype)))
@@ -23,7 +23,7 @@ def main(work, x, step, w_m, w_v, w, out):
     slice_ = w[0]
     slice_1 = w[1]
     slice_2 = w[2]
-    multiply = m.slot_f4(work, 0, (64,))  # f32[n] = multiply
+    multiply = m.local_f4((64,))  # f32[n] = multiply
     for i in range(0, n, 64):
         i_end = min(i + 64, n)
         for j in range(i, i_end):

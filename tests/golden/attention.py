@@ -4,16 +4,16 @@ import numpy as np
 from staticad.runtime.generated import f4, entry, m, parallel
 
 
-@parallel("f4[], f4[], u1[], u1[], f4[], f4[], f4[], f4[], f4[], f4[], i8, i8")
-def divide_loop(start, stop, x, x_1, work_, work_1, out, out_1, out_2, x_2, x_3, out_3, n, n_1):
+@parallel("f4[], f4[], u1[], u1[], f4[], f4[], f4[], f4[], f4[], i8, i8")
+def divide_loop(start, stop, x, x_1, work_, work_1, out, out_1, x_2, x_3, out_2, n, n_1):
     x = m.array_f4(x, (n, 8))
     x_1 = m.array_f4(x_1, (n_1, 8))
     out = m.array_f4(out, (32, n_1))
-    out_1 = m.array_f4(out_1, (32,))
-    out_2 = m.array_f4(out_2, (n, n_1))
+    out_1 = m.array_f4(out_1, (n, n_1))
     x_2 = m.array_f4(x_2, (n, 8))
     x_3 = m.array_f4(x_3, (n_1, 8))
-    out_3 = m.array_f4(out_3, (n, n_1))
+    out_2 = m.array_f4(out_2, (n, n_1))
+    sum_1 = m.local_f4((32,))  # f32[n] = sum
     start = m.natural(start)
     for step in range(start, stop):
         i = step * 32
@@ -32,21 +32,21 @@ def divide_loop(start, stop, x, x_1, work_, work_1, out, out_1, out_2, x_2, x_3,
                 exp_jk = m.exp(divide[k] - max_)
                 out[j - i, k] = exp_jk
                 sum_ = m.radd(sum_, exp_jk)
-            out_1[j - i] = sum_
+            sum_1[j - i] = sum_
             for k in range(n_1):
-                out_2[j, k] = out[j - i, k] / sum_
+                out_1[j, k] = out[j - i, k] / sum_
         contract_1 = m.slot_f4(work_, 0, (32, n_1))
         m.contract(x_2, x_3, contract_1, 8 * i, 0, 0, 1, i_end - i, n_1, 8, 0, 8, 1, 0, 1, 8, 0, n_1, 1)  # MN,KN->MK
         divide_1 = m.slot_f4(work_1, 0, (n_1,))
         for j in range(i, i_end):
-            sum_1 = f4(0.0)
-            out_1_j = out_1[j - i]
+            sum_2 = f4(0.0)
+            sum_1_j = sum_1[j - i]
             for k in range(n_1):
-                divide_jk_1 = contract_1[j - i, k] / out_1_j
+                divide_jk_1 = contract_1[j - i, k] / sum_1_j
                 divide_1[k] = divide_jk_1
-                sum_1 = m.radd(sum_1, -(out_2[j, k] * divide_jk_1))
+                sum_2 = m.radd(sum_2, -(out_1[j, k] * divide_jk_1))
             for k in range(n_1):
-                out_3[j, k] = (divide_1[k] + sum_1) * out[j - i, k] / f4(2.8284271247461903)
+                out_2[j, k] = (divide_1[k] + sum_2) * out[j - i, k] / f4(2.8284271247461903)
     return 0
 
 
@@ -84,17 +84,16 @@ def main(work, q, k, v, g, out, out_1, out_2, out_3):
         return 14
     if m.clash(4, 0, 0, q, k, v, g, out, out_1, out_2, out_3):
         return 15
-    if work.shape[0] < 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 256 * t + 128:
+    if work.shape[0] < 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 256 * t:
         return 16
     chunks = m.chunks((n + 31) // 32, 136 * n * t, 0)
-    exp = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 128 * t + 128, (32, t))  # f32[n, t] = exp
-    sum_ = m.slot_f4(work, 0, (32,))  # f32[n] = sum
-    divide = m.slot_f4(work, 128 * t + 128, (n, t))  # f32[n, t] = divide
-    divide_1 = m.slot_f4(work, 64 * ((n * t + 15) // 16) + 128 * t + 128, (n, t))  # f32[n, t] = divide
-    spare = m.spare(chunks - 1, 64 * ((t + 15) // 16) + 256 * t + 128)
-    divide_loop(chunks, (n + 31) // 32, q, k, (m.at(work, 128), spare, 0), (m.at(work, 128 * ((n * t + 15) // 16)
-        + 128 * t + 128), spare, 128 * t), (exp, spare, 64 * ((t + 15) // 16) + 128 * t), (sum_, spare, 64 *
-        ((t + 15) // 16) + 256 * t), divide, g, v, divide_1, n, t)
+    exp = m.slot_f4(work, 128 * ((n * t + 15) // 16) + 64 * ((t + 15) // 16) + 128 * t, (32, t))  # f32[n, t] = exp
+    divide = m.slot_f4(work, 128 * t, (n, t))  # f32[n, t] = divide
+    divide_1 = m.slot_f4(work, 64 * ((n * t + 15) // 16) + 128 * t, (n, t))  # f32[n, t] = divide
+    spare = m.spare(chunks - 1, 64 * ((t + 15) // 16) + 256 * t)
+    divide_loop(chunks, (n + 31) // 32, q, k, (m.at(work, 0), spare, 0), (m.at(work, 128 * ((n * t + 15) // 16) +
+        128 * t), spare, 128 * t), (exp, spare, 64 * ((t + 15) // 16) + 128 * t), divide, g, v, divide_1, n,
+        t)
     m.release(spare)
     m.contract(divide, g, out_3, 0, 0, 0, 1, t, 8, n, 0, 1, t, 0, 8, 1, 0, 8, 1)  # MK,MN->KN
     m.contract(q, divide_1, out_2, 0, 0, 0, 1, 8, t, n, 0, 1, 8, 0, t, 1, 0, 1, 8)  # MK,MN->NK

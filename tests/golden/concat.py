@@ -3,33 +3,33 @@
 from staticad.runtime.generated import entry, m, parallel
 
 
-@parallel("f8[], f8[], f8[], f8[], f8[], f8[], i8")
-def slice_loop(start, stop, x, out, out_1, x_1, out_2, out_3, n):
+@parallel("f8[], f8[], f8[], f8[], f8[], i8")
+def slice_loop(start, stop, x, out, x_1, out_1, out_3, n):
     x = m.array_f8(x, (n, 3))
-    out = m.array_f8(out, (3,))
-    out_1 = m.array_f8(out_1, (n, 7))
+    out = m.array_f8(out, (n, 7))
     x_1 = m.array_f8(x_1, (n, 4))
-    out_2 = m.array_f8(out_2, (n, 3))
+    out_1 = m.array_f8(out_1, (n, 3))
     out_3 = m.array_f8(out_3, (n, 4))
+    exp = m.local_f8((3,))  # f64[n, 3] = exp
     start = m.natural(start)
     for i in range(start, stop):
         for j in range(3):
             exp_ij = m.exp(x[i, j])
-            out[j] = exp_ij
-            out_1[i, j] = exp_ij
-        for j in range(m.steps(4)):
-            out_1[i, j + 3] = x_1[i, j]
+            exp[j] = exp_ij
+            out[i, j] = exp_ij
+        for j in range(m.steps(4, 8)):
+            out[i, j + 3] = x_1[i, j]
         for j in range(3):
-            out_1_ij = out_1[i, j]
-            out_2[i, j] = (out_1_ij + out_1_ij) * out[j]
-        for j in range(m.steps(4)):
-            out_1_1 = out_1[i, j + 3]
-            out_3[i, j] = out_1_1 + out_1_1
+            out_ij = out[i, j]
+            out_1[i, j] = (out_ij + out_ij) * exp[j]
+        for j in range(m.steps(4, 8)):
+            out_2 = out[i, j + 3]
+            out_3[i, j] = out_2 + out_2
     return 0
 
 
-@entry("i8(u1[::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])")
-def main(work, x, y, out, out_1, out_2):
+@entry("i8(f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])")
+def main(x, y, out, out_1, out_2):
     n = x.shape[0]
     if x.shape[1] != 3:
         return 1
@@ -52,8 +52,5 @@ def main(work, x, y, out, out_1, out_2):
     if m.clash(2, 0, 0, x, y, out, out_1, out_2):
         return 10
     chunks = m.chunks(n, 506 * n, 0)
-    exp = m.slot_f8(work, 0, (3,))  # f64[n, 3] = exp
-    spare = m.spare(chunks - 1, 64)
-    slice_loop(chunks, n, x, (exp, spare, 0), out, y, out_1, out_2, n)
-    m.release(spare)
+    slice_loop(chunks, n, x, out, y, out_1, out_2, n)
     return 0

@@ -4,14 +4,14 @@ import numpy as np
 from staticad.runtime.generated import f4, i8, entry, m, parallel
 
 
-@parallel("i8[], f4[], f4[], f4[], f4[], f4[], f4, i8")
-def add_loop(start, stop, x, x_1, out, out_1, out_2, sum_part, negative, n):
+@parallel("i8[], f4[], f4[], f4[], f4, i8")
+def add_loop(start, stop, x, x_1, out, sum_part, negative, n):
     x = m.array_i8(x, (n,))
     x_1 = m.array_f4(x_1, (n, 10))
-    out = m.array_f4(out, (10,))
-    out_1 = m.array_f4(out_1, (10,))
-    out_2 = m.array_f4(out_2, (n, 10))
+    out = m.array_f4(out, (n, 10))
     sum_ = f4(0.0)
+    exp = m.local_f4((10,))  # f32[n, 10] = exp
+    select_1 = m.local_f4((10,))  # f32[n, 10] = select
     start = m.natural(start)
     for i in range(start, stop):
         x_i = x[i]
@@ -22,7 +22,7 @@ def add_loop(start, stop, x, x_1, out, out_1, out_2, sum_part, negative, n):
         sum_1 = f4(0.0)
         for j in range(m.steps(10)):
             exp_ij = m.exp(x_1[i, j] - max_)
-            out[j] = exp_ij
+            exp[j] = exp_ij
             sum_1 = m.radd(sum_1, exp_ij)
         log = m.log(sum_1)
         at = m.index(x_i, 10)
@@ -32,18 +32,18 @@ def add_loop(start, stop, x, x_1, out, out_1, out_2, sum_part, negative, n):
         sum_2 = f4(0.0)
         for j in range(m.steps(10)):
             select_ij = negative if i8(j) == select else f4(0.0)
-            out_1[j] = select_ij
+            select_1[j] = select_ij
             sum_2 = m.radd(sum_2, -select_ij)
         multiply = sum_2 * (f4(1.0) / sum_1)
         for j in range(m.steps(10)):
-            out_2[i, j] = out_1[j] + multiply * out[j]
+            out[i, j] = select_1[j] + multiply * exp[j]
     sum_part = m.array_f4(sum_part, (1,))
     sum_part[0] = sum_
     return 0
 
 
-@entry("i8(u1[::1], f4[:,::1], i8[::1], f4[()], f4[:,::1])")
-def main(work, logits, labels, out, out_1):
+@entry("i8(f4[:,::1], i8[::1], f4[()], f4[:,::1])")
+def main(logits, labels, out, out_1):
     n = logits.shape[0]
     if logits.shape[1] != 10:
         return 1
@@ -58,13 +58,9 @@ def main(work, logits, labels, out, out_1):
     full = f4(n)
     negative = -(f4(1.0) / full)
     chunks = m.chunks(n, 1187 * n, 0)
-    exp = m.slot_f4(work, 0, (10,))  # f32[n, 10] = exp
-    select = m.slot_f4(work, 64, (10,))  # f32[n, 10] = select
-    spare = m.spare(chunks - 1, 128)
     sums = m.places(chunks, 8)
-    status = add_loop(chunks, n, labels, logits, (exp, spare, 0), (select, spare, 64), out_1, (sums, 0), negative, n)
+    status = add_loop(chunks, n, labels, logits, out_1, (sums, 0), negative, n)
     sum_ = m.total_radd(sums, 0, f4(0.0))
-    m.release(spare)
     if status:
         return 6
     out[()] = sum_ / full

@@ -10,30 +10,30 @@ def cumsum_loop(start, stop, x, out, n):
     start = m.natural(start)
     for i in range(start, stop):
         cumsum = 0.0
-        for j in range(m.steps(30)):
+        for j in range(m.steps(30, 8)):
             cumsum = cumsum + x[i, j]
             out[i, j] = cumsum
     return 0
 
 
-@parallel("f8[], f8[], f8[], i8")
-def slice_loop(start, stop, x, out, out_1, n):
+@parallel("f8[], f8[], i8")
+def slice_loop(start, stop, x, out, n):
     x = m.array_f8(x, (n, 30))
-    out = m.array_f8(out, (30,))
-    out_1 = m.array_f8(out_1, (n, 30))
+    out = m.array_f8(out, (n, 30))
+    cumsum_1 = m.local_f8((30,))  # f64[n, 30] = cumsum
     start = m.natural(start)
     for i in range(start, stop):
         cumsum = 0.0
-        for j in range(m.steps(30)):
+        for j in range(m.steps(30, 8)):
             cumsum = cumsum + x[i, -j + 29]
-            out[j] = cumsum
-        for j in range(m.steps(30)):
-            out_1[i, j] = out[-j + 29]
+            cumsum_1[j] = cumsum
+        for j in range(m.steps(30, 8)):
+            out[i, j] = cumsum_1[-j + 29]
     return 0
 
 
-@entry("i8(u1[::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])")
-def main(work, x, g, out, out_1):
+@entry("i8(f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])")
+def main(x, g, out, out_1):
     n = x.shape[0]
     if x.shape[1] != 30:
         return 1
@@ -54,8 +54,5 @@ def main(work, x, g, out, out_1):
     chunks = m.chunks(n, 540 * n, 0)
     cumsum_loop(chunks, n, x, out, n)
     chunks_1 = m.chunks(n, 1020 * n, 0)
-    cumsum = m.slot_f8(work, 0, (30,))  # f64[n, 30] = cumsum
-    spare = m.spare(chunks_1 - 1, 256)
-    slice_loop(chunks_1, n, g, (cumsum, spare, 0), out_1, n)
-    m.release(spare)
+    slice_loop(chunks_1, n, g, out_1, n)
     return 0

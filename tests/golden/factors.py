@@ -65,18 +65,17 @@ def main(work, x, a, b, out, out_1, out_2):
         return 8
     if m.clash(3, 0, 0, x, a, b, out, out_1, out_2):
         return 9
-    if work.shape[0] < 64 * ((n + n * n + 7) // 8) + 128 * ((n + 7) // 8) + 64 * ((n * n + 7) // 8) + 256:
+    if work.shape[0] < 64 * ((n + n * n + 7) // 8) + 128 * ((n + 7) // 8) + 64 * ((n * n + 7) // 8):
         return 10
-    astype = m.slot_f8(work, 0, (2, 2))  # f64[2, 2] = astype
+    astype = m.local_f8((2, 2))  # f64[2, 2] = astype
     for i in range(2):
         for j in range(2):
             astype[i, j] = f8(i8(j) - i8(i) == 0)
-    carried = m.slot_f8(work, 64, (2, 2))  # f64[2, 2] = carried
+    carried = m.local_f8((2, 2))  # f64[2, 2] = carried
     for i in range(2):
         for j in range(2):
             carried[i, j] = x[i, j]
-    add = m.slot_f8(work, 128, (2, 2))  # f64[2, 2] = add
-    update_slice = m.slot_f8(work, 192, (2, 2))  # f64[2, 2] = update_slice
+    add = m.local_f8((2, 2))  # f64[2, 2] = add
     for i in range(3):
         for j in range(2):
             slice_ = carried[j, 0]
@@ -86,33 +85,32 @@ def main(work, x, a, b, out, out_1, out_2):
         add_1 = add[0, 0]
         multiply = (add_1 + add_1) * 0.5
         sqrt = m.sqrt(multiply if multiply > 0.0 else np.nan)
-        update_slice[0, 0] = sqrt
-        update_slice[0, 1] = 0.0
+        carried[0, 0] = sqrt
+        carried[0, 1] = 0.0
         divide = (add[1, 0] + add[0, 1]) * 0.5 / sqrt
-        update_slice[1, 0] = divide
+        carried[1, 0] = divide
         add_2 = add[1, 1]
         subtract = (add_2 + add_2) * 0.5 - divide * divide
-        update_slice[1, 1] = m.sqrt(subtract if subtract > 0.0 else np.nan)
-        m.copy(carried, update_slice)
+        carried[1, 1] = m.sqrt(subtract if subtract > 0.0 else np.nan)
     for i in range(2):
         for j in range(2):
             out[i, j] = carried[i, j]
     chunks = m.chunks(n, 30 * n * n, 0)
-    add_3 = m.slot_f8(work, 256, (n, n))  # f64[n, n] = add
+    add_3 = m.slot_f8(work, 0, (n, n))  # f64[n, n] = add
     add_loop(chunks, n, a, add_3, n)
-    lu = m.slot_f8(work, 64 * ((n * n + 7) // 8) + 256, (n, n + 1))  # f64[n, n + 1] = lu
+    lu = m.slot_f8(work, 64 * ((n * n + 7) // 8), (n, n + 1))  # f64[n, n + 1] = lu
     m.factor_lu(lu, add_3, False)
     chunks_1 = m.chunks(n, 16 * n, 0)
-    broadcast = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n * n + 7) // 8) + 256, (n, 1))  # f64[n, 1] = broadcast
+    broadcast = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n * n + 7) // 8), (n, 1))  # f64[n, 1] = broadcast
     broadcast_loop(chunks_1, n, b, broadcast, n)
-    lu_solve = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n + 7) // 8) + 64 * ((n * n + 7) // 8) + 256, (n, 1))  # f64[n, 1] = lu_solve
+    lu_solve = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n + 7) // 8) + 64 * ((n * n + 7) // 8), (n, 1))  # f64[n, 1] = lu_solve
     m.lu_solve(lu_solve, lu, broadcast, False, False)
     chunks_2 = m.chunks(n, 16 * n, 0)
     reshape_loop(chunks_2, n, lu_solve, out_1, n)
     chunks_3 = m.chunks(n, 8 * n, 0)
-    full = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n + 7) // 8) + 64 * ((n * n + 7) // 8) + 256, (n, 1))  # f64[n, 1] = full
+    full = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n + 7) // 8) + 64 * ((n * n + 7) // 8), (n, 1))  # f64[n, 1] = full
     full_loop(chunks_3, n, full, n)
-    lu_solve_1 = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n * n + 7) // 8) + 256, (n, 1))  # f64[n, 1] = lu_solve
+    lu_solve_1 = m.slot_f8(work, 64 * ((n + n * n + 7) // 8) + 64 * ((n * n + 7) // 8), (n, 1))  # f64[n, 1] = lu_solve
     m.lu_solve(lu_solve_1, lu, full, True, False)
     chunks_4 = m.chunks(n, 16 * n, 0)
     reshape_loop(chunks_4, n, lu_solve_1, out_2, n)

@@ -12,7 +12,7 @@ def scatter_add_loop(start, stop, out, x, n):
         at = m.index(x[i], 6)
         if not 0 <= at < 6:
             return 1
-        for j in range(m.steps(4)):
+        for j in range(m.steps(4, 8)):
             out[at, j] = out[at, j] + 1.0
     return 0
 
@@ -27,7 +27,7 @@ def scatter_add_loop_1(start, stop, x, x_1, out, n):
         at = m.index(x_1[i], 6)
         if not 0 <= at < 6:
             return 1
-        for j in range(m.steps(4)):
+        for j in range(m.steps(4, 8)):
             out[at, j] = out[at, j] + m.exp(x[at, j])
     return 0
 
@@ -50,7 +50,7 @@ def main(table, at, out, out_1):
     if m.clash(2, 0, 0, table, at, out, out_1):
         return 7
     for i in range(6):
-        for j in range(m.steps(4)):
+        for j in range(m.steps(4, 8)):
             out[i, j] = table[i, j]
     chunks = m.chunks(k, 72 * k, 768)
     spare = m.spare(chunks - 1, 192)
@@ -61,7 +61,7 @@ def main(table, at, out, out_1):
     if status:
         return 8
     for i in range(6):
-        for j in range(m.steps(4)):
+        for j in range(m.steps(4, 8)):
             out_1[i, j] = 0.0
     chunks_1 = m.chunks(k, 552 * k, 768)
     spare_1 = m.spare(chunks_1 - 1, 192)

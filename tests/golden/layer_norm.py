@@ -3,8 +3,8 @@
 from staticad.runtime.generated import entry, m, parallel
 
 
-@parallel("f8[], f8[], f8[], f8[], f8[], f8[], f8[], f8[], f8[], f8[], i8")
-def add_loop(start, stop, x, x_1, x_2, out, x_3, out_1, out_2, out_3, out_4, out_5, n):
+@parallel("f8[], f8[], f8[], f8[], f8[], f8[], f8[], f8[], i8")
+def add_loop(start, stop, x, x_1, x_2, out, x_3, out_1, out_2, out_3, n):
     x = m.array_f8(x, (n, 32))
     x_1 = m.array_f8(x_1, (32,))
     x_2 = m.array_f8(x_2, (32,))
@@ -12,48 +12,48 @@ def add_loop(start, stop, x, x_1, x_2, out, x_3, out_1, out_2, out_3, out_4, out
     x_3 = m.array_f8(x_3, (n, 32))
     out_1 = m.array_f8(out_1, (32,))
     out_2 = m.array_f8(out_2, (32,))
-    out_3 = m.array_f8(out_3, (32,))
-    out_4 = m.array_f8(out_4, (32,))
-    out_5 = m.array_f8(out_5, (n, 32))
+    out_3 = m.array_f8(out_3, (n, 32))
+    divide_1 = m.local_f8((32,))  # f64[n, 32] = divide
+    multiply_2 = m.local_f8((32,))  # f64[n, 32] = multiply
     start = m.natural(start)
     for i in range(start, stop):
         sum_ = 0.0
-        for j in range(m.steps(32)):
+        for j in range(m.steps(32, 8)):
             sum_ = m.radd(sum_, x[i, j])
         sum_1 = 0.0
         multiply = sum_ * 0.03125
-        for j in range(m.steps(32)):
+        for j in range(m.steps(32, 8)):
             subtract = x[i, j] - multiply
             sum_1 = m.radd(sum_1, subtract * subtract)
         sqrt = m.sqrt(sum_1 * 0.03125 + 1e-05)
         sum_2 = 0.0
         sum_3 = 0.0
-        for j in range(m.steps(32)):
+        for j in range(m.steps(32, 8)):
             divide = (x[i, j] - multiply) / sqrt
             x_1_j = x_1[j]
             out[i, j] = divide * x_1_j + x_2[j]
             x_3_ij = x_3[i, j]
             divide_ij = x_3_ij * x_1_j / sqrt
-            out_1[j] = divide_ij
+            divide_1[j] = divide_ij
             sum_2 = m.radd(sum_2, -(divide * divide_ij))
             sum_3 = m.radd(sum_3, -divide_ij)
-            out_2[j] = m.radd(out_2[j], x_3_ij * divide)
-            out_3[j] = m.radd(out_3[j], x_3_ij)
+            out_1[j] = m.radd(out_1[j], x_3_ij * divide)
+            out_2[j] = m.radd(out_2[j], x_3_ij)
         multiply_1 = sum_2 * (0.5 / sqrt) * 0.03125
         sum_4 = 0.0
-        for j in range(m.steps(32)):
+        for j in range(m.steps(32, 8)):
             multiply_ij = multiply_1 * (2.0 * (x[i, j] - multiply))
-            out_4[j] = multiply_ij
+            multiply_2[j] = multiply_ij
             sum_4 = m.radd(sum_4, -multiply_ij)
-        multiply_2 = sum_4 * 0.03125
-        multiply_3 = sum_3 * 0.03125
-        for j in range(m.steps(32)):
-            out_5[i, j] = out_4[j] + multiply_2 + out_1[j] + multiply_3
+        multiply_3 = sum_4 * 0.03125
+        multiply_4 = sum_3 * 0.03125
+        for j in range(m.steps(32, 8)):
+            out_3[i, j] = multiply_2[j] + multiply_3 + divide_1[j] + multiply_4
     return 0
 
 
-@entry("i8(u1[::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1])")
-def main(work, x, g, weight, bias, out, out_1, out_2, out_3):
+@entry("i8(f8[:,::1], f8[:,::1], f8[::1], f8[::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1])")
+def main(x, g, weight, bias, out, out_1, out_2, out_3):
     n = x.shape[0]
     if x.shape[1] != 32:
         return 1
@@ -75,17 +75,15 @@ def main(work, x, g, weight, bias, out, out_1, out_2, out_3):
         return 9
     if m.clash(2, 0, 2, x, g, weight, bias, out, out_1, out_2, out_3):
         return 10
-    for i in range(m.steps(32)):
+    for i in range(m.steps(32, 8)):
         out_2[i] = 0.0
-    for i in range(m.steps(32)):
+    for i in range(m.steps(32, 8)):
         out_3[i] = 0.0
     chunks = m.chunks(n, 12160 * n, 2048)
-    divide = m.slot_f8(work, 0, (32,))  # f64[n, 32] = divide
-    multiply = m.slot_f8(work, 256, (32,))  # f64[n, 32] = multiply
-    spare = m.spare(chunks - 1, 1024)
+    spare = m.spare(chunks - 1, 512)
     m.begin(spare, 0, out_2, 0.0)
     m.begin(spare, 256, out_3, 0.0)
-    add_loop(chunks, n, x, weight, bias, out, g, (divide, spare, 512), (out_2, spare, 0), (out_3, spare, 256), (multiply, spare, 768), out_1, n)
+    add_loop(chunks, n, x, weight, bias, out, g, (out_2, spare, 0), (out_3, spare, 256), out_1, n)
     m.fold_radd(spare, 0, out_2)
     m.fold_radd(spare, 256, out_3)
     m.release(spare)

@@ -17,16 +17,18 @@ def main(work, x, y, W, b, V, c, out):
     negative = -(f4(1.0) / full)
     contract = m.slot_f4(work, 98304, (16, 32))  # f32[16, 32] = contract
     m.clear(contract)
-    sum_ = m.slot_f4(work, 100864, (32,))  # f32[32] = sum
+    sum_ = m.local_f4((32,))  # f32[32] = sum
     for i in range(m.steps(32)):
         sum_[i] = f4(0.0)
     contract_1 = m.slot_f4(work, 100352, (32, 4))  # f32[32, 4] = contract
     m.clear(contract_1)
-    sum_1 = m.slot_f4(work, 100992, (4,))  # f32[4] = sum
+    sum_1 = m.local_f4((4,))  # f32[4] = sum
     for i in range(m.steps(4)):
         sum_1[i] = f4(0.0)
     sum_2 = f4(0.0)
     relu = m.slot_f4(work, 32768, (256, 32))  # f32[batch, 32] = relu
+    exp = m.local_f4((4,))  # f32[batch, 4] = exp
+    select_1 = m.local_f4((4,))  # f32[batch, 4] = select
     for i in range(0, batch, 256):
         i_end = min(i + 256, batch)
         contract_2 = m.slot_f4(work, 0, (256, 32))  # f32[batch, 32] = contract
@@ -36,8 +38,6 @@ def main(work, x, y, W, b, V, c, out):
                 relu[j - i, k] = m.maximum(contract_2[j - i, k] + b[k], f4(0))
         contract_3 = m.slot_f4(work, 0, (256, 4))  # f32[batch, 4] = contract
         m.contract(relu, V, contract_3, 0, 0, 0, 1, i_end - i, 4, 32, 0, 32, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
-        exp = m.slot_f4(work, 4096, (4,))  # f32[batch, 4] = exp
-        select_1 = m.slot_f4(work, 4160, (4,))  # f32[batch, 4] = select
         add = m.slot_f4(work, 65536, (256, 4))  # f32[batch, 4] = add
         for j in range(i, i_end):
             y_j = y[j]

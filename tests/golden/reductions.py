@@ -11,7 +11,7 @@ def sum_loop(start, stop, x, out, sum_part, n):
     sum_ = 0.0
     start = m.natural(start)
     for i in range(start, stop):
-        for j in range(m.steps(12)):
+        for j in range(m.steps(12, 8)):
             x_ij = x[i, j]
             sum_ = m.radd(sum_, x_ij)
             out[j] = m.radd(out[j], x_ij)
@@ -31,7 +31,7 @@ def add_loop(start, stop, x, x_1, out, out_1, out_2, out_3, n):
     start = m.natural(start)
     for i in range(start, stop):
         max_ = -np.inf
-        for j in range(m.steps(12)):
+        for j in range(m.steps(12, 8)):
             x_ij = x[i, j]
             subtract = x_ij - x_1[j]
             out[j] = m.radd(out[j], subtract * subtract)
@@ -40,7 +40,7 @@ def add_loop(start, stop, x, x_1, out, out_1, out_2, out_3, n):
         min_ = 9223372036854775807
         sum_ = 0.0
         select = max_ if m.isfinite(max_) else 0.0
-        for j in range(m.steps(12)):
+        for j in range(m.steps(12, 8)):
             x_ij_1 = x[i, j]
             min_ = m.rmin(min_, i8(j) if (x_ij_1 == max_) | (x_ij_1 != x_ij_1) else 9223372036854775807)
             sum_ = m.radd(sum_, m.exp(x_ij_1 - select))
@@ -49,8 +49,8 @@ def add_loop(start, stop, x, x_1, out, out_1, out_2, out_3, n):
     return 0
 
 
-@entry("i8(u1[::1], f8[:,::1], f8[()], f8[::1], f8[::1], i8[::1], f8[::1])")
-def main(work, x, out, out_1, out_2, out_3, out_4):
+@entry("i8(f8[:,::1], f8[()], f8[::1], f8[::1], i8[::1], f8[::1])")
+def main(x, out, out_1, out_2, out_3, out_4):
     n = x.shape[0]
     if x.shape[1] != 12:
         return 1
@@ -64,8 +64,8 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
         return 5
     if m.clash(1, 0, 0, x, out, out_1, out_2, out_3, out_4):
         return 6
-    sum_ = m.slot_f8(work, 0, (12,))  # f64[12] = sum
-    for i in range(m.steps(12)):
+    sum_ = m.local_f8((12,))  # f64[12] = sum
+    for i in range(m.steps(12, 8)):
         sum_[i] = 0.0
     chunks = m.chunks(n, 432 * n, 384)
     spare = m.spare(chunks - 1, 128)
@@ -76,11 +76,11 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
     m.fold_radd(spare, 0, sum_)
     m.release(spare)
     out[()] = sum_1 / f8(12 * n)
-    divide = m.slot_f8(work, 128, (12,))  # f64[12] = divide
-    for i in range(m.steps(12)):
+    divide = m.local_f8((12,))  # f64[12] = divide
+    for i in range(m.steps(12, 8)):
         divide[i] = sum_[i] / f8(n)
-    sum_2 = m.slot_f8(work, 0, (12,))  # f64[12] = sum
-    for i in range(m.steps(12)):
+    sum_2 = m.local_f8((12,))  # f64[12] = sum
+    for i in range(m.steps(12, 8)):
         sum_2[i] = 0.0
     chunks_1 = m.chunks(n, 2142 * n, 384)
     spare_1 = m.spare(chunks_1 - 1, 128)
@@ -88,6 +88,6 @@ def main(work, x, out, out_1, out_2, out_3, out_4):
     add_loop(chunks_1, n, x, divide, (sum_2, spare_1, 0), out_2, out_3, out_4, n)
     m.fold_radd(spare_1, 0, sum_2)
     m.release(spare_1)
-    for i in range(m.steps(12)):
+    for i in range(m.steps(12, 8)):
         out_1[i] = sum_2[i] / f8(n)
     return 0

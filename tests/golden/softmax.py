@@ -4,14 +4,14 @@ import numpy as np
 from staticad.runtime.generated import f4, entry, m, parallel
 
 
-@parallel("f4[], f4[], f4[], f4[], f4[], f4[], i8")
-def multiply_loop(start, stop, x, out, out_1, x_1, out_2, out_3, n):
+@parallel("f4[], f4[], f4[], f4[], i8")
+def multiply_loop(start, stop, x, out, x_1, out_1, n):
     x = m.array_f4(x, (n, 50))
-    out = m.array_f4(out, (50,))
-    out_1 = m.array_f4(out_1, (n, 50))
+    out = m.array_f4(out, (n, 50))
     x_1 = m.array_f4(x_1, (n, 50))
-    out_2 = m.array_f4(out_2, (50,))
-    out_3 = m.array_f4(out_3, (n, 50))
+    out_1 = m.array_f4(out_1, (n, 50))
+    exp = m.local_f4((50,))  # f32[n, 50] = exp
+    divide = m.local_f4((50,))  # f32[n, 50] = divide
     start = m.natural(start)
     for i in range(start, stop):
         max_ = f4(-np.inf)
@@ -20,22 +20,22 @@ def multiply_loop(start, stop, x, out, out_1, x_1, out_2, out_3, n):
         sum_ = f4(0.0)
         for j in range(m.steps(50)):
             exp_ij = m.exp(x[i, j] - max_)
-            out[j] = exp_ij
+            exp[j] = exp_ij
             sum_ = m.radd(sum_, exp_ij)
         sum_1 = f4(0.0)
         for j in range(m.steps(50)):
-            divide_ij = out[j] / sum_
-            out_1[i, j] = divide_ij
+            divide_ij = exp[j] / sum_
+            out[i, j] = divide_ij
             divide_ij_1 = x_1[i, j] / sum_
-            out_2[j] = divide_ij_1
+            divide[j] = divide_ij_1
             sum_1 = m.radd(sum_1, -(divide_ij * divide_ij_1))
         for j in range(m.steps(50)):
-            out_3[i, j] = (out_2[j] + sum_1) * out[j]
+            out_1[i, j] = (divide[j] + sum_1) * exp[j]
     return 0
 
 
-@entry("i8(u1[::1], f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
-def main(work, x, g, y, gradient):
+@entry("i8(f4[:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
+def main(x, g, y, gradient):
     n = x.shape[0]
     if x.shape[1] != 50:
         return 1
@@ -54,9 +54,5 @@ def main(work, x, g, y, gradient):
     if m.clash(2, 0, 0, x, g, y, gradient):
         return 8
     chunks = m.chunks(n, 5800 * n, 0)
-    exp = m.slot_f4(work, 0, (50,))  # f32[n, 50] = exp
-    divide = m.slot_f4(work, 256, (50,))  # f32[n, 50] = divide
-    spare = m.spare(chunks - 1, 512)
-    multiply_loop(chunks, n, x, (exp, spare, 0), y, g, (divide, spare, 256), gradient, n)
-    m.release(spare)
+    multiply_loop(chunks, n, x, y, g, gradient, n)
     return 0

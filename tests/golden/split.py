@@ -15,65 +15,65 @@ def main(work, x, w0, w1, w2, w3, out):
         return 3
     if m.clash(1, 0, 4, x, w0, w1, w2, w3, out):
         return 4
+    exp = m.local_f8((4,))  # f64[n, 4] = exp
+    exp_1 = m.local_f8((4,))  # f64[n, 4] = exp
+    exp_2 = m.local_f8((4,))  # f64[n, 4] = exp
+    exp_3 = m.local_f8((4,))  # f64[n, 4] = exp
     for i in range(0, n, 256):
         i_end = min(i + 256, n)
         contract = m.slot_f8(work, 0, (256, 4))  # f64[n, 4] = contract
         m.contract(x, w0, contract, 4 * i, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
-        exp = m.slot_f8(work, 16384, (4,))  # f64[n, 4] = exp
         divide = m.slot_f8(work, 8192, (256, 4))  # f64[n, 4] = divide
         for j in range(i, i_end):
             max_ = -np.inf
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 max_ = m.rmax(max_, contract[j - i, k])
             sum_ = 0.0
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 exp_jk = m.exp(contract[j - i, k] - max_)
                 exp[k] = exp_jk
                 sum_ = m.radd(sum_, exp_jk)
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 divide[j - i, k] = exp[k] / sum_
         contract_1 = m.slot_f8(work, 0, (256, 4))  # f64[n, 4] = contract
         m.contract(divide, w1, contract_1, 0, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
-        exp_1 = m.slot_f8(work, 16384, (4,))  # f64[n, 4] = exp
         divide_1 = m.slot_f8(work, 8192, (256, 4))  # f64[n, 4] = divide
         for j in range(i, i_end):
             max_1 = -np.inf
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 max_1 = m.rmax(max_1, contract_1[j - i, k])
             sum_1 = 0.0
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 exp_jk_1 = m.exp(contract_1[j - i, k] - max_1)
                 exp_1[k] = exp_jk_1
                 sum_1 = m.radd(sum_1, exp_jk_1)
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 divide_1[j - i, k] = exp_1[k] / sum_1
         contract_2 = m.slot_f8(work, 0, (256, 4))  # f64[n, 4] = contract
         m.contract(divide_1, w2, contract_2, 0, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
-        exp_2 = m.slot_f8(work, 16384, (4,))  # f64[n, 4] = exp
         divide_2 = m.slot_f8(work, 8192, (256, 4))  # f64[n, 4] = divide
         for j in range(i, i_end):
             max_2 = -np.inf
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 max_2 = m.rmax(max_2, contract_2[j - i, k])
             sum_2 = 0.0
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 exp_jk_2 = m.exp(contract_2[j - i, k] - max_2)
                 exp_2[k] = exp_jk_2
                 sum_2 = m.radd(sum_2, exp_jk_2)
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 divide_2[j - i, k] = exp_2[k] / sum_2
         contract_3 = m.slot_f8(work, 0, (256, 4))  # f64[n, 4] = contract
         m.contract(divide_2, w3, contract_3, 0, 0, 0, 1, i_end - i, 4, 4, 0, 4, 1, 0, 4, 1, 0, 4, 1)  # MK,KN->MN
-        exp_3 = m.slot_f8(work, 8192, (4,))  # f64[n, 4] = exp
         for j in range(i, i_end):
             max_3 = -np.inf
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 max_3 = m.rmax(max_3, contract_3[j - i, k])
             sum_3 = 0.0
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 exp_jk_3 = m.exp(contract_3[j - i, k] - max_3)
                 exp_3[k] = exp_jk_3
                 sum_3 = m.radd(sum_3, exp_jk_3)
-            for k in range(m.steps(4)):
+            for k in range(m.steps(4, 8)):
                 out[j, k] = exp_3[k] / sum_3
     return 0

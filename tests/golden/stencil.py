@@ -24,7 +24,7 @@ def main(x, out, out_1):
         inside = i + 1 < 20
         at_1 = max(i - 1, 0)
         inside_1 = 0 <= i - 1
-        for j in range(m.steps(30)):
+        for j in range(m.steps(30, 8)):
             x_1 = x[at, j]
             x_2 = x[at_1, j]
             add = (x_1 if inside else 0.0) + (x_2 if inside_1 else 0.0) + (x[i, j + 1] if j + 1 < 30 else 0.0)
@@ -34,7 +34,7 @@ def main(x, out, out_1):
         inside_2 = i + 1 < 20
         at_3 = max(i - 1, 0)
         inside_3 = 0 <= i - 1
-        for j in range(m.steps(30)):
+        for j in range(m.steps(30, 8)):
             out_ij = out[i, j]
             if j + 1 < 30:
                 out_2 = out[i, j + 1]

@@ -12,7 +12,7 @@ def main(x, loss, gradient):
     if m.clash(1, 0, 0, x, loss, gradient):
         return 3
     sum_ = 0.0
-    for i in range(m.steps(10)):
+    for i in range(m.steps(10, 8)):
         x_i = x[i]
         sin = m.sin(x_i)
         sum_ = m.radd(sum_, x_i * sin)

@@ -32,6 +32,6 @@ def main(x, b, out, out_1, out_2):
         for j in range(7):
             out_1[i, j] = x[2 * i, j + 1] - b[j + 1]
     for i in range(6):
-        for j in range(m.steps(8)):
+        for j in range(m.steps(8, 8)):
             out_2[i, j] = m.exp(x[i, j]) if x[-i + 5, j] > b[j] else 0.0
     return 0

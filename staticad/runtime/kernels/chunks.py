@@ -3,9 +3,9 @@
 Memory for chunks is taken when there are several and given back at once: one thread needs none.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 
 from staticad.runtime.kernels import spread
 from staticad.runtime.kernels.shared import FEW, external
 from staticad.runtime.kernels.values import INTP, Value, View, direct
+from staticad.runtime.kinds import Array, int64, uint8
 
 LINE = 64  # bytes; no two chunks write to the same line
 BYTE = ir.IntType(8).as_pointer()
 TAKE, GIVE = ir.FunctionType(BYTE, [INTP]), ir.FunctionType(ir.VoidType(), [BYTE])
 
 
-def shared_chunks(context: Any, builder: ir.IRBuilder) -> ir.Function:
-    return external(context, builder, spread.write_chunks, spread.CHUNKS, passes=FEW)
+def shared_chunks(builder: ir.IRBuilder) -> ir.Function:
+    return external(builder, spread.write_chunks, spread.CHUNKS, passes=FEW)
 
 
 def one(count: int, work: int, more: int) -> int:
@@ -35,8 +35,8 @@ def one(count: int, work: int, more: int) -> int:
 
 @direct(one)
 def chunks(walk: Any, count: Value, work: Value, more: Value) -> Value:
-    numbers = [walk.cast(x, types.int64) for x in (count, work, more)]
-    return Value(types.int64, spread.chunks(walk.builder, *numbers, called=shared_chunks(walk.context, walk.builder)))
+    numbers = [walk.cast(x, int64) for x in (count, work, more)]
+    return Value(int64, spread.chunks(walk.builder, *numbers, called=shared_chunks(walk.builder)))
 
 
 def always_one(count: int) -> int:
@@ -46,8 +46,8 @@ def always_one(count: int) -> int:
 
 @direct(always_one)
 def threads(walk: Any, count: Value) -> Value:
-    called, number = shared_chunks(walk.context, walk.builder), walk.cast(count, types.int64)
-    return Value(types.int64, spread.chunks(walk.builder, number, spread.word(1 << 62), spread.word(0), called))
+    called, number = shared_chunks(walk.builder), walk.cast(count, int64)
+    return Value(int64, spread.chunks(walk.builder, number, spread.word(1 << 62), spread.word(0), called))
 
 
 def same(n: int) -> int:
@@ -57,7 +57,7 @@ def same(n: int) -> int:
 
 @direct(same)
 def natural(walk: Any, n: Value) -> Value:
-    return Value(types.int64, walk.builder.and_(n.llvm, ir.Constant(INTP, (1 << 63) - 1)))
+    return Value(int64, walk.builder.and_(n.llvm, ir.Constant(INTP, (1 << 63) - 1)))
 
 
 def empty(count: int, size: int) -> Any:
@@ -68,8 +68,8 @@ def empty(count: int, size: int) -> Any:
 @direct(empty)
 def spare(walk: Any, count: Value, size: Value) -> View:
     shape, total = rows(walk, count, size)
-    take = external(walk.context, walk.builder, write_take, TAKE, passes=FEW)
-    return View(types.Array(types.uint8, 2, "C"), walk.builder.call(take, [total]), shape)
+    take = external(walk.builder, write_take, TAKE, passes=FEW)
+    return View(Array(uint8, 2), walk.builder.call(take, [total]), shape)
 
 
 @direct(empty)
@@ -78,13 +78,13 @@ def places(walk: Any, count: Value, size: Value) -> View:
     shape, total = rows(walk, count, size)
     place = walk.builder.alloca(ir.IntType(8), total)
     place.align = LINE
-    return View(types.Array(types.uint8, 2, "C"), place, shape)
+    return View(Array(uint8, 2), place, shape)
 
 
 def rows(walk: Any, count: Value, size: Value) -> tuple[list[ir.Value], ir.Value]:
     """A number of rows and the bytes of each, whole lines; and of all of them."""
-    builder, number = walk.builder, walk.cast(count, types.int64)
-    width = builder.add(walk.cast(size, types.int64), ir.Constant(INTP, LINE - 1))
+    builder, number = walk.builder, walk.cast(count, int64)
+    width = builder.add(walk.cast(size, int64), ir.Constant(INTP, LINE - 1))
     width = builder.and_(width, ir.Constant(INTP, -LINE))
     return [number, width], builder.mul(number, width)
 
@@ -95,7 +95,7 @@ def keep(x: Any) -> None:
 
 @direct(keep)
 def release(walk: Any, x: View) -> None:
-    walk.builder.call(external(walk.context, walk.builder, write_give, GIVE, passes=FEW), [x.data])
+    walk.builder.call(external(walk.builder, write_give, GIVE, passes=FEW), [x.data])
 
 
 def write_take(module: ir.Module, symbol: str, element: Any) -> None:

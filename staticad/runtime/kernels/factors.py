@@ -4,9 +4,9 @@ The matrix comes as its negative, so that products need only add to it (see `tri
 factors. LU: Toledo 1997, "Locality of reference in LU decomposition with partial pivoting".
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 

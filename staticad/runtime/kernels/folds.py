@@ -3,9 +3,9 @@
 Every chunk has a row of a `spare`; in it, from some byte on, an array, or a single value.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.registry import cpu_target
 
+from staticad.runtime import flow
+from staticad.runtime.flow import room
 from staticad.runtime.kernels import reduce
 from staticad.runtime.kernels.shared import FEW, Shared
 from staticad.runtime.kernels.values import INTP, Value, View, direct
+from staticad.runtime.kinds import int64
 
 BYTE = ir.IntType(8).as_pointer()
 EXTREMA = (("maximum", ">"), ("minimum", "<"))
@@ -47,40 +47,38 @@ def row(builder: ir.IRBuilder, rows: ir.Value, width: ir.Value, k: ir.Value, poi
 
 def fill(module: ir.Module, symbol: str, element: Any) -> None:
     """Every element of every row becomes the one at ``value``."""
-    kind = cpu_target.target_context.get_data_type(element)
+    kind = element.memory
     builder, args = define(module, symbol, kind.as_pointer(), BYTE, INTP, INTP, INTP)
     from_, rows, width, runs, count = args
     value = builder.load(from_)
-    with cgutils.for_range(builder, runs) as run:
-        to = row(builder, rows, width, run.index, from_.type)
-        with cgutils.for_range(builder, count) as k:
-            builder.store(value, builder.gep(to, [k.index]))
+    with flow.steps(builder, runs) as run:
+        to = row(builder, rows, width, run, from_.type)
+        with flow.steps(builder, count) as k:
+            builder.store(value, builder.gep(to, [k]))
     builder.ret_void()
 
 
 def fold(module: ir.Module, symbol: str, element: Any, emit: Emit) -> None:
     """Every row is combined into the array ``acc``."""
-    context = cpu_target.target_context
-    builder, args = define(module, symbol, context.get_data_type(element).as_pointer(), BYTE, INTP, INTP, INTP)
+    builder, args = define(module, symbol, element.memory.as_pointer(), BYTE, INTP, INTP, INTP)
     acc, rows, width, runs, count = args
-    with cgutils.for_range(builder, runs) as run:
-        from_ = row(builder, rows, width, run.index, acc.type)
-        with cgutils.for_range(builder, count) as k:
-            places = [builder.gep(array, [k.index]) for array in (acc, from_)]
-            values = [context.unpack_value(builder, element, place) for place in places]
-            context.pack_value(builder, element, emit(builder, element, *values), places[0])
+    with flow.steps(builder, runs) as run:
+        from_ = row(builder, rows, width, run, acc.type)
+        with flow.steps(builder, count) as k:
+            places = [builder.gep(array, [k]) for array in (acc, from_)]
+            values = [element.load(builder, place) for place in places]
+            element.store(builder, emit(builder, element, *values), places[0])
     builder.ret_void()
 
 
 def total(module: ir.Module, symbol: str, element: Any, emit: Emit) -> None:
     """The first element of every row is combined into the one at ``acc``."""
-    context = cpu_target.target_context
-    builder, args = define(module, symbol, context.get_data_type(element).as_pointer(), BYTE, INTP, INTP)
+    builder, args = define(module, symbol, element.memory.as_pointer(), BYTE, INTP, INTP)
     acc, rows, width, runs = args
-    with cgutils.for_range(builder, runs) as run:
-        places = acc, row(builder, rows, width, run.index, acc.type)
-        values = [context.unpack_value(builder, element, place) for place in places]
-        context.pack_value(builder, element, emit(builder, element, *values), acc)
+    with flow.steps(builder, runs) as run:
+        places = acc, row(builder, rows, width, run, acc.type)
+        values = [element.load(builder, place) for place in places]
+        element.store(builder, emit(builder, element, *values), acc)
     builder.ret_void()
 
 
@@ -94,13 +92,13 @@ def begin(x: Any, offset: int, acc: Any, value: Any) -> None:
 def begin_rows(walk: Any, x: View, offset: Value, acc: View, value: Value) -> None:
     kind = acc.kind.dtype
     place = stored(walk, kind, value)
-    Shared(fill).call(walk.context, walk.builder, kind, [place, *bounds(walk, x, offset), items(walk.builder, acc)])
+    Shared(fill).call(walk.builder, kind, [place, *bounds(walk, x, offset), items(walk.builder, acc)])
 
 
 def stored(walk: Any, kind: Any, value: Value) -> ir.Value:
     """The address of a value."""
-    place = cgutils.alloca_once(walk.builder, walk.context.get_data_type(kind))
-    walk.context.pack_value(walk.builder, kind, walk.cast(value, kind), place)
+    place = room(walk.builder, kind.memory)
+    kind.store(walk.builder, walk.cast(value, kind), place)
     return place
 
 
@@ -114,7 +112,7 @@ def items(builder: ir.IRBuilder, array: View) -> ir.Value:
 def bounds(walk: Any, x: View, offset: Value) -> list[ir.Value]:
     """Where the first row of a spare begins, how far the rows are from each other, and how many there are."""
     runs, width = x.shape
-    return [walk.builder.gep(x.data, [walk.cast(offset, types.intp)]), width, runs]
+    return [walk.builder.gep(x.data, [walk.cast(offset, int64)]), width, runs]
 
 
 def folding(name: str, emit: Emit, combine: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
@@ -142,13 +140,13 @@ def folding(name: str, emit: Emit, combine: Callable[[Any, Any], Any]) -> tuple[
     @direct(arrays)
     def of_arrays(walk: Any, x: View, offset: Value, acc: View) -> None:
         count = items(walk.builder, acc)
-        shared.call(walk.context, walk.builder, acc.kind.dtype, [acc.data, *bounds(walk, x, offset), count])
+        shared.call(walk.builder, acc.kind.dtype, [acc.data, *bounds(walk, x, offset), count])
 
     @direct(values)
     def of_values(walk: Any, x: View, offset: Value, start: Value) -> Value:
         place = stored(walk, start.kind, start)
-        totals.call(walk.context, walk.builder, start.kind, [place, *bounds(walk, x, offset)])
-        return Value(start.kind, walk.context.unpack_value(walk.builder, start.kind, place))
+        totals.call(walk.builder, start.kind, [place, *bounds(walk, x, offset)])
+        return Value(start.kind, start.kind.load(walk.builder, place))
 
     return of_arrays, of_values
 

@@ -5,9 +5,9 @@ The layers, from the inside: a `tile` of rows x vectors of the result held in re
 cache; and `product`, which cuts large operands into such blocks, copied in the order in which tiles read them.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from staticad.runtime.flow import declared
 from staticad.runtime.kernels.packing import copy_rows, copy_strip
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, host, size
 
@@ -63,14 +63,12 @@ def tile(code: Code, height: int, width: int, end: int, copies: bool = False) ->
         masks = [None] * (width - 1) + [code.mask(last, end) if host().masks else None]
         sizes = [lanes] * (width - 1) + [end]
         cells = [(i, v) for i in range(height) for v in range(width)]
-        acc = dict(zip(cells, [code.variables(1, code.kind(sizes[v]))[0] for _, v in cells], strict=True))
         from_ = [code.at(a, code.mul(am, i)) for i in range(height)]
         to = [code.at(c, code.mul(cm, i)) for i in range(height)]
         for i, v in cells:
-            builder.store(code.zeros(sizes[v]), acc[i, v])
             if v * host().bytes % LINE == 0:
                 code.prefetch(code.at(to[i], v * lanes), write=True)
-        with code.steps(k, 1) as n:
+        with code.carrying(k, [code.zeros(sizes[v]) for _, v in cells]) as (n, acc):
             row = code.at(b, code.mul(n, bk))
             ys = [code.load(code.at(row, v * lanes), sizes[v], masks[v]) for v in range(width)]
             if copies:
@@ -84,13 +82,15 @@ def tile(code: Code, height: int, width: int, end: int, copies: bool = False) ->
             for i in range(height):
                 x = builder.load(code.at(from_[i], along))
                 for v in range(width):
-                    builder.store(code.fma(code.splat(x, sizes[v]), ys[v], builder.load(acc[i, v])), acc[i, v])
+                    at = i * width + v
+                    acc[at] = code.fma(code.splat(x, sizes[v]), ys[v], acc[at])
+        summed, added = builder.block, list(acc)
         with builder.if_then(more):
-            for i, v in cells:
-                before = code.load(code.at(to[i], v * lanes), sizes[v], masks[v])
-                builder.store(builder.fadd(before, builder.load(acc[i, v])), acc[i, v])
-        for i, v in cells:
-            code.store(builder.load(acc[i, v]), code.at(to[i], v * lanes), masks[v])
+            for at, (i, v) in enumerate(cells):
+                added[at] = builder.fadd(code.load(code.at(to[i], v * lanes), sizes[v], masks[v]), acc[at])
+            adding = builder.block
+        for (i, v), value in zip(cells, code.merged({summed: acc, adding: added}), strict=True):
+            code.store(value, code.at(to[i], v * lanes), masks[v])
 
     p = code.pointer
     kinds = [p, SIZE, SIZE, p, SIZE, p, p, SIZE, p, SIZE, SIZE, SIZE, BIT]
@@ -338,8 +338,8 @@ def blocked(code: Code) -> ir.Function:
         kept = code.test(m, ">", high)
 
         byte = ir.IntType(8).as_pointer()  # Python's allocator: there on every platform, and needs no lock of Python
-        take = cgutils.get_or_insert_function(builder.module, ir.FunctionType(byte, [SIZE]), "PyMem_RawMalloc")
-        give = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [byte]), "PyMem_RawFree")
+        take = declared(builder.module, ir.FunctionType(byte, [SIZE]), "PyMem_RawMalloc")
+        give = declared(builder.module, ir.FunctionType(ir.VoidType(), [byte]), "PyMem_RawFree")
         # A copy of x keeps its order; an odd number of lines apart, its rows are in different sets of the caches.
         rowwise = code.test(xm, "!=", 1)
         length, count = builder.select(rowwise, deep, high), builder.select(rowwise, high, deep)

@@ -4,9 +4,9 @@ Nothing here fails: a matrix that has no factors gives NaN, one that is singular
 C-contiguous; leading axes are the batch.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core.registry import cpu_target
 
 from staticad.runtime.kernels.factors import cholesky, exchange, lu
-from staticad.runtime.kernels.products import FLOATS
 from staticad.runtime.kernels.shared import FEW, Shared
 from staticad.runtime.kernels.triangular import over_row, solve
 from staticad.runtime.kernels.values import INTP, Value, View, direct
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, size
+from staticad.runtime.kinds import boolean
 
 
 def begin(module: ir.Module, symbol: str, element: Any, arrays: int, sizes: int, flags: int) -> tuple[Code, list[Any]]:
     """A function of so many arrays, sizes and truth values, the last of which is whether the calling thread does it."""
-    kind = cpu_target.target_context.get_data_type(element)
+    kind = element.memory
     kinds = [kind.as_pointer()] * arrays + [SIZE] * sizes + [BIT] * flags
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), symbol)
     for arg in function.args[:arrays]:
@@ -112,9 +110,8 @@ def write_solve_triangular(module: ir.Module, symbol: str, element: Any) -> None
     builder.ret_void()
 
 
-PRODUCTS = ((FLOATS.write, FLOATS.passes),)
 CHOLESKY, LU, LU_SOLVE, SOLVE_TRIANGULAR = (
-    Shared(write, FEW, PRODUCTS) for write in (write_cholesky, write_lu, write_lu_solve, write_solve_triangular)
+    Shared(write, FEW) for write in (write_cholesky, write_lu, write_lu_solve, write_solve_triangular)
 )
 
 
@@ -125,8 +122,8 @@ def call(shared: Shared, walk: Any, arrays: Sequence[View], sizes: int, flags: S
     for extent in last.shape[:-2]:
         batch = walk.builder.mul(batch, extent)
     told = [*last.shape[-2:]][:sizes]
-    given = [walk.cast(flag, types.boolean) for flag in flags]
-    shared.call(walk.context, walk.builder, last.kind.dtype, [*(x.data for x in arrays), batch, *told, *given])
+    given = [walk.cast(flag, boolean) for flag in flags]
+    shared.call(walk.builder, last.kind.dtype, [*(x.data for x in arrays), batch, *told, *given])
 
 
 # In plain Python. What has no factors is rare enough for loops over the batch.

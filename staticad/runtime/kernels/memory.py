@@ -3,9 +3,9 @@
 In compiled code a view made here holds a bare pointer: it is valid as long as the array it was made of.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -16,37 +16,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from llvmlite.ir.instructions import InlineAsm
-from numba import types
-from numba.core import cgutils
-from numba.np.arrayobj import make_array, populate_array
-from numba.np.numpy_support import from_dtype
 
+from staticad.runtime import flow
+from staticad.runtime.flow import placed, room
 from staticad.runtime.kernels.values import INTP, Value, View, direct
-
-
-def contiguous(context: Any, builder: ir.IRBuilder, kind: Any, data: ir.Value, shape: list[ir.Value]) -> Any:
-    """The struct of a C-contiguous array of Numba type ``kind`` over ``data``, without owner."""
-    itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    strides: list[ir.Value] = []
-    step: ir.Value = ir.Constant(INTP, itemsize)
-    for size in reversed(shape):
-        strides.insert(0, step)
-        step = builder.mul(step, size, flags=("nsw",))
-    array = make_array(kind)(context, builder)
-    populate_array(
-        array,
-        data=builder.bitcast(data, array.data.type),
-        shape=cgutils.pack_array(builder, shape, ty=INTP),
-        strides=cgutils.pack_array(builder, strides, ty=INTP),
-        itemsize=ir.Constant(INTP, itemsize),
-        meminfo=None,
-        parent=None,
-    )
-    return array._getvalue()
+from staticad.runtime.kinds import Array, Pointer, boolean, int64, kind_of, void
 
 
 def sizes(walk: Any, shape: Sequence[Value]) -> list[ir.Value]:
-    return [walk.cast(size, types.intp) for size in shape]
+    return [walk.cast(size, int64) for size in shape]
 
 
 def distinct(builder: ir.IRBuilder, data: ir.Value) -> ir.Value:
@@ -65,7 +43,7 @@ def distinct(builder: ir.IRBuilder, data: ir.Value) -> ir.Value:
 def slot(code: str) -> Any:
     """The function ``(work, offset, shape) -> array``: C-contiguous, dtype ``code``, from byte ``offset`` of work."""
     dtype = np.dtype(code)
-    element = from_dtype(dtype)
+    element = kind_of(dtype)
 
     def view(work: Any, offset: int, shape: tuple[int, ...]) -> Any:
         return work[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
@@ -73,18 +51,18 @@ def slot(code: str) -> Any:
     @direct(view)
     def write(walk: Any, work: View | Value, offset: Value, shape: Sequence[Value]) -> View:
         place = distinct(walk.builder, byte(walk, work, offset))
-        return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))
+        return View(Array(element, len(shape)), pointer(walk, place, element), sizes(walk, shape))
 
     return write
 
 
 def pointer(walk: Any, place: ir.Value, element: Any) -> ir.Value:
-    return walk.builder.bitcast(place, walk.context.get_value_type(types.CPointer(element)))
+    return walk.builder.bitcast(place, Pointer(element).value)
 
 
 def byte(walk: Any, work: View | Value, offset: Value) -> ir.Value:
     base = work.data if isinstance(work, View) else work.llvm
-    return walk.builder.gep(base, [walk.cast(offset, types.intp)], inbounds=True)
+    return walk.builder.gep(base, [walk.cast(offset, int64)], inbounds=True)
 
 
 slot_b1, slot_i1, slot_i2, slot_i4, slot_i8 = (slot(code) for code in ("?", "i1", "i2", "i4", "i8"))
@@ -99,7 +77,7 @@ def part(work: Any, offset: int) -> Any:
 
 @direct(part)
 def at(walk: Any, work: View | Value, offset: Value) -> Value:
-    return Value(types.voidptr, byte(walk, work, offset))
+    return Value(void, byte(walk, work, offset))
 
 
 def array(code: str) -> Any:
@@ -107,15 +85,15 @@ def array(code: str) -> Any:
 
     In plain Python, ``x`` is an array of this dtype or the bytes of a workspace from some place on."""
     dtype = np.dtype(code)
-    element = from_dtype(dtype)
+    element = kind_of(dtype)
 
     def view(x: Any, shape: tuple[int, ...]) -> Any:
         return np.ndarray(shape, dtype, x)
 
     @direct(view)
     def write(walk: Any, x: Value, shape: Sequence[Value]) -> View:
-        assert x.kind in (types.CPointer(element), types.voidptr)
-        return View(types.Array(element, len(shape), "C"), pointer(walk, x.llvm, element), sizes(walk, shape))
+        assert x.kind in (Pointer(element), void)
+        return View(Array(element, len(shape)), pointer(walk, x.llvm, element), sizes(walk, shape))
 
     return write
 
@@ -123,6 +101,32 @@ def array(code: str) -> Any:
 array_b1, array_i1, array_i2, array_i4, array_i8 = (array(code) for code in ("?", "i1", "i2", "i4", "i8"))
 array_u1, array_u2, array_u4, array_u8 = (array(code) for code in ("u1", "u2", "u4", "u8"))
 array_f4, array_f8 = (array(code) for code in ("f4", "f8"))
+
+
+LINE = 64  # bytes at whose multiples arrays of a function lie
+
+
+def local(code: str) -> Any:
+    """The function ``(shape) -> array`` of a static shape: memory of the function it is called in, for one call."""
+    dtype = np.dtype(code)
+    element = kind_of(dtype)
+
+    def view(shape: tuple[int, ...]) -> Any:
+        return np.empty(shape, dtype)
+
+    @direct(view)
+    def write(walk: Any, shape: Sequence[Value]) -> View:
+        count = math.prod(size.number or 0 for size in shape)
+        place = room(walk.builder, ir.ArrayType(element.memory, count))
+        place.align = LINE
+        return View(Array(element, len(shape)), pointer(walk, place, element), sizes(walk, shape))
+
+    return write
+
+
+local_b1, local_i1, local_i2, local_i4, local_i8 = (local(code) for code in ("?", "i1", "i2", "i4", "i8"))
+local_u1, local_u2, local_u4, local_u8 = (local(code) for code in ("u1", "u2", "u4", "u8"))
+local_f4, local_f8 = (local(code) for code in ("f4", "f8"))
 
 
 def flat_view(x: Any) -> Any:
@@ -135,7 +139,7 @@ def flat(walk: Any, x: View) -> View:
     size: ir.Value = ir.Constant(INTP, 1)
     for extent in x.shape:
         size = walk.builder.mul(size, extent, flags=("nsw",))
-    return View(types.Array(x.kind.dtype, 1, "C"), x.data, [size])
+    return View(Array(x.kind.dtype, 1), x.data, [size])
 
 
 def all_zero(x: Any) -> None:
@@ -146,9 +150,9 @@ def all_zero(x: Any) -> None:
 @direct(all_zero)
 def clear(walk: Any, x: View) -> None:
     (count,) = flat.write(walk, x).shape
-    itemsize = walk.context.get_abi_sizeof(walk.context.get_data_type(x.kind.dtype))
+    itemsize = x.kind.dtype.bytes
     size = walk.builder.mul(count, ir.Constant(INTP, itemsize), flags=("nsw",))
-    cgutils.memset(walk.builder, x.data, size, 0)
+    flow.clear(walk.builder, x.data, size)
 
 
 def assign(to: Any, x: Any) -> None:
@@ -159,9 +163,9 @@ def assign(to: Any, x: Any) -> None:
 @direct(assign)
 def copy(walk: Any, to: View, x: View) -> None:
     (count,) = flat.write(walk, x).shape
-    itemsize = walk.context.get_abi_sizeof(walk.context.get_data_type(x.kind.dtype))
+    itemsize = x.kind.dtype.bytes
     size = walk.builder.mul(count, ir.Constant(INTP, itemsize), flags=("nsw",))
-    cgutils.raw_memcpy(walk.builder, to.data, x.data, size, 1)
+    flow.copy(walk.builder, to.data, x.data, size)
 
 
 PAIRS = 16  # comparisons up to which `clash` needs no loop: code must not grow with the square of the arrays
@@ -190,15 +194,15 @@ def clash(walk: Any, given: Value, updated: Value, read: Value, *arrays: View) -
     if len(pairs) <= PAIRS:
         for j, i in pairs:
             found = builder.or_(found, meet(builder, *spans[j], *spans[i]))
-        return Value(types.boolean, found)
-    lows, highs = (cgutils.alloca_once(builder, INTP, count) for _ in range(2))
+        return Value(boolean, found)
+    lows, highs = (room(builder, INTP, count) for _ in range(2))
     for k, (low, high) in enumerate(spans):
         builder.store(low, builder.gep(lows, [ir.Constant(INTP, k)]))
         builder.store(high, builder.gep(highs, [ir.Constant(INTP, k)]))
     for js, end in ranges:
         numbers = [ir.Constant(INTP, number) for number in (js.start, js.stop, count if end is None else end)]
         found = builder.or_(found, builder.call(any_meet(builder.module), [lows, highs, *numbers]))
-    return Value(types.boolean, found)
+    return Value(boolean, found)
 
 
 def meet(builder: ir.IRBuilder, low: ir.Value, high: ir.Value, other_low: ir.Value, other_high: ir.Value) -> ir.Value:
@@ -219,12 +223,12 @@ def any_meet(module: ir.Module) -> ir.Function:
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block())
     lows, highs, start, stop, end = function.args
-    flag = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(1), 0))
-    with cgutils.for_range(builder, stop, start=start) as j:
-        low, high = (builder.load(builder.gep(place, [j.index])) for place in (lows, highs))
-        last = builder.select(builder.icmp_signed("<", j.index, end), j.index, end)
-        with cgutils.for_range(builder, last) as i:
-            other = [builder.load(builder.gep(place, [i.index])) for place in (lows, highs)]
+    flag = placed(builder, ir.Constant(ir.IntType(1), 0))
+    with flow.steps(builder, stop, start=start) as j:
+        low, high = (builder.load(builder.gep(place, [j])) for place in (lows, highs))
+        last = builder.select(builder.icmp_signed("<", j, end), j, end)
+        with flow.steps(builder, last) as i:
+            other = [builder.load(builder.gep(place, [i])) for place in (lows, highs)]
             builder.store(builder.or_(builder.load(flag), meet(builder, low, high, *other)), flag)
     builder.ret(builder.load(flag))
     return function
@@ -232,7 +236,7 @@ def any_meet(module: ir.Module) -> ir.Function:
 
 def span(walk: Any, array: View) -> tuple[ir.Value, ir.Value]:
     """The address of a contiguous array, the highest there is where it has no element, and the one after its end."""
-    builder, itemsize = walk.builder, walk.context.get_abi_sizeof(walk.context.get_data_type(array.kind.dtype))
+    builder, itemsize = walk.builder, array.kind.dtype.bytes
     address, items = builder.ptrtoint(array.data, INTP), flat.write(walk, array).shape[0]
     end = builder.add(address, builder.mul(items, ir.Constant(INTP, itemsize)))
     empty = builder.icmp_signed("==", items, ir.Constant(INTP, 0))
@@ -247,6 +251,6 @@ def wrap(k: Any, n: Any) -> Any:
 @direct(wrap)
 def index(walk: Any, k: Value, n: Value) -> Value:
     builder = walk.builder
-    number, size = walk.cast(k, types.int64), walk.cast(n, types.int64)
+    number, size = walk.cast(k, int64), walk.cast(n, int64)
     negative = builder.icmp_signed("<", number, ir.Constant(number.type, 0))
-    return Value(types.int64, builder.select(negative, builder.add(number, size), number))
+    return Value(int64, builder.select(negative, builder.add(number, size), number))

@@ -4,9 +4,9 @@
 floats, plain loops for integers and bools.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.registry import cpu_target
 
 from staticad.runtime.kernels import gemm, gemv, reduce
-from staticad.runtime.kernels.native import kernel
 from staticad.runtime.kernels.shared import FEW, Shared
 from staticad.runtime.kernels.threaded import Batch, products
+from staticad.runtime.kernels.values import Value, View, direct
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, host, size
+from staticad.runtime.kinds import Float, boolean, int64
 
 FEW_ROWS = 32  # of x, up to which dot products with the columns of a y that stands transposed beat copying it
 THIN = 2  # rows of y up to which rows of the result are written one by one, in order
@@ -132,15 +130,13 @@ def product_of_floats(module: ir.Module, symbol: str, element: Any) -> None:
                 with other:
                     any_size()
 
-    context = cpu_target.target_context
     rate = host().bytes * 8 // element.bitwidth * 8  # two multiplications and additions of vectors a cycle, at 4 GHz
-    write_batches(module, symbol, context.get_data_type(element), element.bitwidth, one, rate)
+    write_batches(module, symbol, element.memory, element.bitwidth, one, rate)
 
 
 def product_of_others(module: ir.Module, symbol: str, element: Any) -> None:
     """Plain loops; the innermost is over unit strides if it can be."""
-    context = cpu_target.target_context
-    zero = context.get_constant(element, 0)
+    zero = element.constant(0)
 
     def one(
         code: Code, x: Any, xm: Any, xk: Any, y: Any, yk: Any, yn: Any, c: Any, om: Any, on: Any,
@@ -149,10 +145,10 @@ def product_of_others(module: ir.Module, symbol: str, element: Any) -> None:
         builder = code.builder
 
         def load(address: ir.Value) -> ir.Value:
-            return context.unpack_value(builder, element, address)
+            return element.load(builder, address)
 
         def store(value: ir.Value, address: ir.Value) -> None:
-            context.pack_value(builder, element, value, address)
+            element.store(builder, value, address)
 
         def step(acc: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
             return reduce.emit_add(builder, element, acc, reduce.emit_multiply(builder, element, a, b))
@@ -188,30 +184,22 @@ def product_of_others(module: ir.Module, symbol: str, element: Any) -> None:
             with dots:
                 by_dots()
 
-    write_batches(module, symbol, context.get_data_type(element), 8, one, 4)
+    write_batches(module, symbol, element.memory, 8, one, 4)
 
 
+NO_FLAGS = [Value(boolean, BIT(0))] * 2  # of `einsum`
 FLOATS = Shared(product_of_floats, FEW)
 OTHERS = Shared(product_of_others)
 
 
-@kernel(einsum)
-def contract(
-    typingctx: Any, x: Any, y: Any, out: Any, x0: Any, y0: Any, o0: Any, nb: Any, nm: Any, nn: Any, nk: Any,
-    xb: Any, xm: Any, xk: Any, yb: Any, yk: Any, yn: Any, ob: Any, om: Any, on: Any,
-    more: Any = False, alone: Any = False,
-) -> Any:  # fmt: skip
-    arrays = (x, y, out)
-    if any(not isinstance(kind, types.Array) or kind.layout != "C" or kind.dtype != x.dtype for kind in arrays):
-        return None
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        starts = [
-            builder.gep(cgutils.create_struct_proxy(kind)(context, builder, value).data, [offset], inbounds=True)
-            for kind, value, offset in zip(arrays, args[:3], args[3:6], strict=True)
-        ]
-        shared = FLOATS if isinstance(x.dtype, types.Float) else OTHERS
-        shared.call(context, builder, x.dtype, [*starts, *args[6:]])
-        return context.get_dummy_value()
-
-    return types.none(x, y, out, *[types.intp] * 16, types.boolean, types.boolean), codegen
+@direct(einsum)
+def contract(walk: Any, x: View, y: View, out: View, x0: Value, y0: Value, o0: Value, *given: Value) -> None:
+    kind = x.kind.dtype
+    assert y.kind.dtype == out.kind.dtype == kind, "operands of a product of several dtypes"
+    starts = [
+        walk.builder.gep(view.data, [walk.cast(offset, int64)], inbounds=True)
+        for view, offset in zip((x, y, out), (x0, y0, o0), strict=True)
+    ]
+    sizes, flags = given[:13], [*given[13:], *NO_FLAGS[len(given) - 13 :]]
+    args = [*(walk.cast(x, int64) for x in sizes), *(walk.cast(x, boolean) for x in flags)]
+    (FLOATS if isinstance(kind, Float) else OTHERS).call(walk.builder, kind, [*starts, *args])

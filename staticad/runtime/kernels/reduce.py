@@ -3,9 +3,9 @@
 Reassociation is a flag on these instructions alone: everything around them stays strict (ARCHITECTURE section 4).
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 
-from staticad.runtime.kernels.native import kernel
+from staticad.runtime.kernels.values import Value, direct
+from staticad.runtime.kinds import Boolean, Float, Integer
 
 FREE = ("reassoc", "contract")
-Scalar = Any  # a NumPy scalar here, a Numba type or an LLVM value in compiled code
+Scalar = Any  # a NumPy scalar here, an LLVM value in compiled code
 
 
 def add(acc: Scalar, x: Scalar) -> Scalar:
@@ -43,23 +43,23 @@ def minimum(acc: Scalar, x: Scalar) -> Scalar:
 
 
 def emit_add(builder: ir.IRBuilder, kind: Any, acc: ir.Value, x: ir.Value) -> ir.Value:
-    if isinstance(kind, types.Boolean):
+    if isinstance(kind, Boolean):
         return builder.or_(acc, x)
-    return builder.fadd(acc, x, flags=FREE) if isinstance(kind, types.Float) else builder.add(acc, x)
+    return builder.fadd(acc, x, flags=FREE) if isinstance(kind, Float) else builder.add(acc, x)
 
 
 def emit_multiply(builder: ir.IRBuilder, kind: Any, acc: ir.Value, x: ir.Value) -> ir.Value:
-    return builder.fmul(acc, x, flags=FREE) if isinstance(kind, types.Float) else builder.mul(acc, x)
+    return builder.fmul(acc, x, flags=FREE) if isinstance(kind, Float) else builder.mul(acc, x)
 
 
 def emit_extremum(builder: ir.IRBuilder, kind: Any, acc: ir.Value, x: ir.Value, name: str, better: str) -> ir.Value:
-    if isinstance(kind, types.Float):
+    if isinstance(kind, Float):
         function_type = ir.FunctionType(acc.type, [acc.type, acc.type])
         function = builder.module.declare_intrinsic(f"llvm.{name}", [acc.type], function_type)
         return builder.call(
             function, [acc, x], fastmath=("nsz",)
         )  # which of two zeros comes out, NumPy leaves open too
-    signed = isinstance(kind, types.Integer) and kind.signed
+    signed = isinstance(kind, Integer) and kind.signed
     compare = builder.icmp_signed if signed else builder.icmp_unsigned
     return builder.select(compare(better, acc, x), acc, x)
 
@@ -67,18 +67,11 @@ def emit_extremum(builder: ir.IRBuilder, kind: Any, acc: ir.Value, x: ir.Value, 
 def step(python: Any, emit: Any) -> Any:
     """The kernel ``(acc, x) -> acc`` in acc's type, made of ``emit``."""
 
-    @kernel(python)
-    def typing(typingctx: Any, acc: Any, x: Any) -> Any:
-        kind = types.unliteral(acc)
-        if not isinstance(kind, types.Number | types.Boolean) or not isinstance(x, types.Number | types.Boolean):
-            return None
+    @direct(python)
+    def write(walk: Any, acc: Value, x: Value) -> Value:
+        return Value(acc.kind, emit(walk.builder, acc.kind, acc.llvm, walk.cast(x, acc.kind)))
 
-        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            return emit(builder, kind, *args)
-
-        return kind(kind, kind), codegen  # Numba converts x
-
-    return typing
+    return write
 
 
 radd = step(add, emit_add)

@@ -4,18 +4,18 @@ How many chunks there are depends on the work and the number of threads alone. W
 other (inside another such loop, while another Python thread has the threads) changes no result.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
-from staticad.runtime import threads
+from staticad.runtime import flow, threads
+from staticad.runtime.flow import placed
 from staticad.runtime.kernels.team import BYTE, CHUNK, INT, WORD, c_function, define, entry, job, word
 
 #: Units of estimated work (32 are about a nanosecond, 20 microseconds in all) that a chunk should have at least.
@@ -96,11 +96,11 @@ def run(module: ir.Module) -> ir.Function:
         with at_once:
             builder.call(job(module), [work, data, count, statuses])
             builder.store_atomic(word(0), busy, "release", 8)
-        with in_turn, cgutils.for_range(builder, count) as loop:
-            builder.store(builder.call(work, [data, loop.index, count]), builder.gep(statuses, [loop.index]))
-    first = cgutils.alloca_once_value(builder, word(0))
-    with cgutils.for_range(builder, count) as loop:
-        status = builder.load(builder.gep(statuses, [builder.sub(builder.sub(count, word(1)), loop.index)]))
+        with in_turn, flow.steps(builder, count) as loop:
+            builder.store(builder.call(work, [data, loop, count]), builder.gep(statuses, [loop]))
+    first = placed(builder, word(0))
+    with flow.steps(builder, count) as loop:
+        status = builder.load(builder.gep(statuses, [builder.sub(builder.sub(count, word(1)), loop)]))
         found = builder.icmp_signed("!=", status, word(0))
         builder.store(builder.select(found, status, builder.load(first)), first)
     builder.ret(builder.load(first))

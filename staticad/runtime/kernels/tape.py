@@ -3,9 +3,9 @@
 A tape has several slots, each a piece of memory that grows. It lives from its making to `closed` in one call.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.np.numpy_support import from_dtype
 
+from staticad.runtime import flow
 from staticad.runtime.kernels.memory import pointer, sizes
 from staticad.runtime.kernels.shared import FEW, external
 from staticad.runtime.kernels.values import INTP, Value, View, direct
+from staticad.runtime.kinds import Array, boolean, int64, kind_of
 
 BYTE = ir.IntType(8).as_pointer()
 LEAST = 1 << 12  # bytes that a slot gets at first
@@ -39,10 +38,10 @@ def tape(walk: Any, count: Value) -> View:
     """Of each slot the address and the size are kept."""
     assert count.number is not None
     words = 2 * count.number
-    place = cgutils.alloca_once(walk.builder, INTP, words)
+    place = flow.room(walk.builder, INTP, words)
     for k in range(words):
         walk.builder.store(ir.Constant(INTP, 0), walk.builder.gep(place, [ir.Constant(INTP, k)]))
-    return View(types.Array(types.intp, 1, "C"), place, [ir.Constant(INTP, words)])
+    return View(Array(int64, 1), place, [ir.Constant(INTP, words)])
 
 
 def grown(tape: list[Any], slot: int, size: int) -> bool:
@@ -56,23 +55,23 @@ def grown(tape: list[Any], slot: int, size: int) -> bool:
 
 @direct(grown)
 def room(walk: Any, tape: View, slot: Value, size: Value) -> Value:
-    builder, wanted = walk.builder, walk.cast(size, types.int64)
+    builder, wanted = walk.builder, walk.cast(size, int64)
     assert slot.number is not None
     words = builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)])
     enough = builder.icmp_signed("<=", wanted, builder.load(builder.gep(words, [ir.Constant(INTP, 1)])))
-    found = cgutils.alloca_once(builder, ir.IntType(1))
+    found = flow.room(builder, ir.IntType(1))
     builder.store(enough, found)
-    with cgutils.if_unlikely(builder, builder.not_(enough)):
-        grow = external(walk.context, builder, write_grow, GROW, passes=FEW)
+    with flow.unlikely(builder, builder.not_(enough)):
+        grow = external(builder, write_grow, GROW, passes=FEW)
         # The words of the slot go there and back, so that the others may be in registers.
-        copy = cgutils.alloca_once(builder, INTP, 2)
+        copy = flow.room(builder, INTP, 2)
         for source, to in ((words, copy), (copy, words)):
             for k in range(2):
                 at = [ir.Constant(INTP, k)]
                 builder.store(builder.load(builder.gep(source, at)), builder.gep(to, at))
             if source is words:
                 builder.store(builder.call(grow, [copy, wanted]), found)
-    return Value(types.boolean, builder.load(found))
+    return Value(boolean, builder.load(found))
 
 
 def write_grow(module: ir.Module, symbol: str, element: Any) -> None:
@@ -96,7 +95,7 @@ def write_grow(module: ir.Module, symbol: str, element: Any) -> None:
 def row(code: str) -> Any:
     """The function ``(tape, slot, offset, shape) -> array``: C-contiguous, from byte ``offset`` of a slot with room."""
     dtype = np.dtype(code)
-    element = from_dtype(dtype)
+    element = kind_of(dtype)
 
     def view(tape: list[Any], slot: int, offset: int, shape: tuple[int, ...]) -> Any:
         return tape[slot][offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
@@ -106,8 +105,8 @@ def row(code: str) -> Any:
         builder = walk.builder
         assert slot.number is not None
         address = builder.load(builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)]))
-        place = builder.inttoptr(builder.add(address, walk.cast(offset, types.int64)), BYTE)
-        return View(types.Array(element, len(shape), "C"), pointer(walk, place, element), sizes(walk, shape))
+        place = builder.inttoptr(builder.add(address, walk.cast(offset, int64)), BYTE)
+        return View(Array(element, len(shape)), pointer(walk, place, element), sizes(walk, shape))
 
     return write
 
@@ -124,7 +123,7 @@ def given_back(tape: list[Any], status: int) -> int:
 
 @direct(given_back)
 def closed(walk: Any, tape: View, status: Value) -> Value:
-    close = external(walk.context, walk.builder, write_close, CLOSE, passes=FEW)
+    close = external(walk.builder, write_close, CLOSE, passes=FEW)
     walk.builder.call(close, [tape.data, tape.shape[0]])
     return status
 
@@ -134,6 +133,6 @@ def write_close(module: ir.Module, symbol: str, element: Any) -> None:
     builder = ir.IRBuilder(function.append_basic_block())
     words, count = function.args
     give = ir.Function(module, ir.FunctionType(ir.VoidType(), [BYTE]), "PyMem_RawFree")
-    with cgutils.for_range_slice(builder, ir.Constant(INTP, 0), count, ir.Constant(INTP, 2)) as (k, _):
+    with flow.steps(builder, count, step=ir.Constant(INTP, 2)) as k:
         builder.call(give, [builder.inttoptr(builder.load(builder.gep(words, [k])), BYTE)])
     builder.ret_void()

@@ -14,20 +14,19 @@ has waited so long that it would have been done alone in half the time does its 
 as it has lost: more, the more often in a row that happens. Which thread does a chunk changes no result.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils
 
-from staticad.runtime import threads
-from staticad.runtime.kernels.shared import FEW, kept, ready
+from staticad.runtime import machine, threads
+from staticad.runtime.flow import declared, placed, steps
+from staticad.runtime.kernels.shared import FEW, ready
 
 SPINS = 1000  # looks at what is waited for before sleep
 DOUBTS = 5  # doublings of the time alone, at most
@@ -113,7 +112,7 @@ def taken_back(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
 
 
 def processor() -> str:
-    return llvm.get_process_triple().split("-")[0]
+    return machine.host()[0].split("-")[0]
 
 
 def clock(builder: ir.IRBuilder) -> ir.Value:
@@ -121,14 +120,14 @@ def clock(builder: ir.IRBuilder) -> ir.Value:
     name = CLOCK.get(processor())
     if not name:
         return word(0)
-    return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(WORD, []), f"llvm.{name}"), [])
+    return builder.call(declared(builder.module, ir.FunctionType(WORD, []), f"llvm.{name}"), [])
 
 
 def pause(builder: ir.IRBuilder) -> None:
     name, given = PAUSE.get(processor(), ("", []))
     if name:
         kind = ir.FunctionType(VOID, [INT] * len(given))
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}"), [INT(x) for x in given])
+        builder.call(declared(builder.module, kind, f"llvm.{name}"), [INT(x) for x in given])
 
 
 def wait(builder: ir.IRBuilder, found: Any, end: ir.Block, asleep: ir.Value, lock: ir.Value) -> None:
@@ -189,20 +188,20 @@ def job(module: ir.Module) -> ir.Function:
     start = clock(builder)
     alone = builder.load(entry(builder, threads.ALONE))
     with builder.if_then(builder.icmp_signed(">", alone, word(0)), likely=False):
-        with cgutils.for_range(builder, count) as loop:
-            builder.store(builder.call(function, [data, loop.index, count]), builder.gep(statuses, [loop.index]))
+        with steps(builder, count) as loop:
+            builder.store(builder.call(function, [data, loop, count]), builder.gep(statuses, [loop]))
         builder.store(builder.sub(alone, builder.sub(clock(builder), start)), entry(builder, threads.ALONE))
         builder.ret_void()
     publish(builder, *caller.args)
     others, workers = builder.sub(count, word(1)), builder.load(entry(builder, threads.WORKERS))
     others = builder.select(builder.icmp_unsigned("<", others, workers), others, workers)
-    with cgutils.for_range(builder, others) as loop:
-        rouse(builder, *worker_line(builder, loop.index))
+    with steps(builder, others) as loop:
+        rouse(builder, *worker_line(builder, loop))
 
     following, attempt, own = (builder.append_basic_block(n) for n in ("following", "attempt", "own"))
     finish, end = builder.append_basic_block("finish"), builder.append_basic_block("end")
     do(builder, function, data, word(0), count, statuses)
-    mine = cgutils.alloca_once_value(builder, word(1))  # chunks
+    mine = placed(builder, word(1))  # chunks
     builder.branch(following)
     builder.position_at_end(following)
     ticket, some = open_ticket(builder, "acquire")
@@ -287,5 +286,5 @@ def write_worker(module: ir.Module, symbol: str, element: Any) -> None:
 def worker() -> int:
     """The address of a waiting thread's work, which stays there."""
     symbol = ready(write_worker, FEW, "any")
-    threads.kept(kept[symbol])
-    return kept[symbol].get_function_address(symbol)
+    threads.kept(machine.engine())
+    return machine.addresses[symbol]

@@ -1,8 +1,8 @@
 """A batch of products shared among threads: along the batch, the rows, the columns or the sum; knows no tiles."""
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from staticad.runtime.flow import declared, room
 from staticad.runtime.kernels import spread
 from staticad.runtime.kernels.vectors import BIT, SIZE, Code, size
 
@@ -123,7 +123,7 @@ def shared(code: Code, one: One, rate: int) -> ir.Function:
         pieces, cut = builder.select(many, b.nb, pieces), builder.select(many, size(BATCHES), cut)
 
         chunks = spread.chunks(builder, pieces, work, size(0))
-        place = cgutils.alloca_once(builder, SIZE, WORDS + 2)
+        place = room(builder, SIZE, WORDS + 2)
         for k, word in enumerate([*words, cut]):
             builder.store(word, code.at(place, k))
         byte = ir.IntType(8).as_pointer()
@@ -148,8 +148,8 @@ def shared(code: Code, one: One, rate: int) -> ir.Function:
 def sum_in_parts(code: Code, b: Batch, words: ir.Value, work: Callable[[], Any], chunks: ir.Value) -> None:
     """The first chunk of ``work`` adds to out, the others to places of their own, which are then added in order."""
     builder, byte = code.builder, ir.IntType(8).as_pointer()
-    take = cgutils.get_or_insert_function(builder.module, ir.FunctionType(byte, [SIZE]), "PyMem_RawMalloc")
-    give = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [byte]), "PyMem_RawFree")
+    take = declared(builder.module, ir.FunctionType(byte, [SIZE]), "PyMem_RawMalloc")
+    give = declared(builder.module, ir.FunctionType(ir.VoidType(), [byte]), "PyMem_RawFree")
     flat = code.mul(b.nm, b.nn)
     held = builder.call(take, [code.mul(code.mul(code.sub(chunks, 1), flat), code.bits // 8)])
     builder.store(builder.ptrtoint(held, SIZE), code.at(words, PARTIALS))

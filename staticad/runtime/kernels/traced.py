@@ -7,9 +7,9 @@ that calls it vectorises at whatever width the machine has. A call costs Numba's
 fused: `Value` arithmetic is strict, `madd` is fused where the machine can, `fma` rounds once everywhere.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 
-from staticad.runtime.kernels.native import kernel
+from staticad.runtime.kernels import values
+from staticad.runtime.kernels.values import direct
+from staticad.runtime.kinds import float32, float64
 
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 F4, F8 = ir.FloatType(), ir.DoubleType()
@@ -154,25 +155,16 @@ def traced(python: Any, operands: int = 1) -> Callable[[Callable[..., Value]], A
             builder.ret(body(*(Value(builder, x) for x in function.args)).llvm)
             return function
 
-        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            kind = args[0].type
+        @direct(python)
+        def write(walk: Any, *given: Any) -> Any:
+            assert len(given) == operands
+            kind = float32 if all(x.kind == float32 for x in given) else float64
             name = f"staticad.{body.__name__}.{kind}"
-            function = builder.module.globals.get(name) or emit(builder.module, kind, name)
-            return builder.call(function, args)
+            module = walk.builder.module
+            function = module.globals.get(name) or emit(module, kind.value, name)
+            return values.Value(kind, walk.builder.call(function, [walk.cast(x, kind) for x in given]))
 
-        def accept(kinds: tuple[Any, ...]) -> Any:
-            if not all(isinstance(kind, types.Number | types.Boolean) for kind in kinds):
-                return None
-            kind = types.float32 if all(types.unliteral(x) == types.float32 for x in kinds) else types.float64
-            return kind(*[kind] * operands), codegen
-
-        def of_one(typingctx: Any, x: Any) -> Any:
-            return accept((x,))
-
-        def of_two(typingctx: Any, x: Any, y: Any) -> Any:
-            return accept((x, y))
-
-        return kernel(python)(of_two if operands == 2 else of_one)
+        return write
 
     return decorate
 

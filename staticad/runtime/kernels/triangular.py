@@ -5,9 +5,9 @@ products need only add to it. The recursion halves the matrix (Elmroth, Gustavso
 "Recursive blocked algorithms"), so that nearly all of the work is done by the product kernel.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
+from staticad.runtime.kernels.products import FLOATS
 from staticad.runtime.kernels.vectors import BIT, INT, SIZE, Code, size
+from staticad.runtime.kinds import NAMED
 
-PRODUCT = "staticad_product_of_floats"  # the function of `products.FLOATS`
 CHAINS = 4  # of sums in a dot product
 
 
@@ -28,11 +28,10 @@ def add_product(
     alone: Any,
 ) -> None:  # fmt: skip
     """``c[i, j] += sum_k x[i, k] y[k, j]`` by the product kernel."""
-    p, zero = code.pointer, size(0)
-    kind = ir.FunctionType(ir.VoidType(), [p] * 3 + [SIZE] * 13 + [BIT] * 2)
-    function = cgutils.get_or_insert_function(code.builder.module, kind, f"{PRODUCT}_float{code.bits}")
+    zero = size(0)
     strides = [zero, xm, xk, zero, yk, yn, zero, cm, cn]
-    code.builder.call(function, [x, y, c, size(1), m, n, k, *strides, BIT(1), alone])
+    args = [x, y, c, size(1), m, n, k, *strides, BIT(1), alone]
+    FLOATS.call(code.builder, NAMED[f"float{code.bits}"], args)
 
 
 def half(code: Code, n: ir.Value) -> ir.Value:

@@ -1,8 +1,8 @@
 """What generated code computes with while it is translated: typed LLVM values and views; knows nothing of programs."""
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import config, types
 
-INTP = ir.IntType(types.intp.bitwidth)
+from staticad.runtime import settings
+from staticad.runtime.kinds import Array
+
+INTP = ir.IntType(64)
 
 
 @dataclass(frozen=True)
 class Value:
-    """A scalar or pointer of Numba type ``kind``; ``number`` if it is an integer that the text states."""
+    """A scalar or pointer; ``number`` if it is an integer that the text states."""
 
     kind: Any
     llvm: ir.Value
@@ -27,9 +29,9 @@ class Value:
 
 @dataclass(frozen=True)
 class View:
-    """A C-contiguous array of Numba type ``kind``: where its elements are, and how many along each axis."""
+    """A C-contiguous array: where its elements are, and how many along each axis."""
 
-    kind: Any
+    kind: Array
     data: ir.Value
     shape: Sequence[ir.Value]
 
@@ -51,6 +53,6 @@ def direct(python: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Decorate what writes the calls of a function; ``python`` takes its place under NUMBA_DISABLE_JIT."""
 
     def decorate(write: Callable[..., Any]) -> Any:
-        return python if config.DISABLE_JIT else Written(write)
+        return python if settings.plain() else Written(write)
 
     return decorate

@@ -4,23 +4,23 @@ Code is written instruction by instruction because Numba's front end would take 
 source loop makes LLVM hold two dozen accumulators in registers.
 """
 
-# Numba and llvmlite have no types.
+# llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportReturnType=false
-# pyright: reportArgumentType=false, reportPrivateImportUsage=false, reportIncompatibleMethodOverride=false
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.registry import cpu_target
 
-SIZE = ir.IntType(types.intp.bitwidth)
+from staticad.runtime import machine
+from staticad.runtime.flow import declared
+
+SIZE = ir.IntType(64)
 BIT, INT = ir.IntType(1), ir.IntType(32)
 
 
@@ -34,7 +34,7 @@ class Host(NamedTuple):
 
 @cache
 def host() -> Host:
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    _, _, features = machine.host()
     has = set(features.split(","))
     if "+avx512f" in has:
         return Host(64, 32, True)
@@ -45,6 +45,12 @@ def host() -> Host:
 
 def size(value: int) -> ir.Constant:
     return ir.Constant(SIZE, value)
+
+
+@cache
+def spread(kind: ir.Type, lanes: int) -> tuple[ir.Constant, ir.Constant]:
+    """A vector of anything, and the shuffle that puts the first lane into all; llvmlite takes long to spell them."""
+    return ir.Constant(ir.VectorType(kind, lanes), ir.Undefined), ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
 
 
 class Code:
@@ -106,9 +112,38 @@ class Code:
     @contextlib.contextmanager
     def steps(self, stop: ir.Value, step: ir.Value | int, start: ir.Value | int = 0) -> Iterator[ir.Value]:
         """A loop over ``start``, ``start + step``, ... below ``stop``."""
-        start, step = (size(value) if isinstance(value, int) else value for value in (start, step))
-        with cgutils.for_range_slice(self.builder, start, stop, step, SIZE) as (index, _):
+        with self.carrying(stop, [], step, start) as (index, _):
             yield index
+
+    @contextlib.contextmanager
+    def carrying(
+        self, stop: ir.Value, values: list[Any], step: ir.Value | int = 1, start: ir.Value | int = 0
+    ) -> Iterator[tuple[ir.Value, list[Any]]]:
+        """The same loop, and a list of values that each step replaces by those for the next; in the end, the last."""
+        builder = self.builder
+        start, step = (size(value) if isinstance(value, int) else value for value in (start, step))
+        before, (test, body, done) = builder.block, map(builder.append_basic_block, ("test", "body", "done"))
+        builder.branch(test)
+        builder.position_at_end(test)
+        index, *held = phis = [builder.phi(value.type) for value in (start, *values)]
+        builder.cbranch(builder.icmp_signed("<", index, stop), body, done)
+        builder.position_at_end(body)
+        now = list(held)
+        yield index, now
+        for phi, first, next_ in zip(phis, (start, *values), (builder.add(index, step), *now), strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(next_, builder.block)
+        builder.branch(test)
+        builder.position_at_end(done)
+        now[:] = held
+
+    def merged(self, ways: dict[ir.Block, list[Any]]) -> list[Any]:
+        """The values that come from whichever of some blocks leads here, to the beginning of one."""
+        found = [self.builder.phi(value.type) for value in next(iter(ways.values()))]
+        for block, values in ways.items():
+            for phi, value in zip(found, values, strict=True):
+                phi.add_incoming(value, block)
+        return found
 
     # Memory
 
@@ -134,7 +169,7 @@ class Code:
             address = self.builder.gep(address, [offset])
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, INT, INT, INT])
-        call = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        call = declared(self.builder.module, kind, "llvm.prefetch.p0")
         hints = (1, 3, 1) if write else (0, 2, 1)
         self.builder.call(call, [self.builder.bitcast(address, byte), *(ir.Constant(INT, v) for v in hints)])
 
@@ -144,14 +179,11 @@ class Code:
         return ir.VectorType(self.element, lanes)
 
     def zeros(self, lanes: int) -> ir.Value:
-        return ir.Constant(self.kind(lanes), [0.0] * lanes)
+        return ir.Constant(self.kind(lanes), None)
 
     def splat(self, x: ir.Value, lanes: int) -> ir.Value:
-        kind = ir.VectorType(x.type, lanes)
-        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), x, ir.Constant(INT, 0))
-        return self.builder.shuffle_vector(
-            first, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
-        )
+        any_, mask = spread(x.type, lanes)
+        return self.builder.shuffle_vector(self.builder.insert_element(any_, x, ir.Constant(INT, 0)), any_, mask)
 
     def mask(self, count: ir.Value, lanes: int) -> ir.Value:
         """The first ``count`` lanes."""
@@ -160,7 +192,7 @@ class Code:
 
     def intrinsic(self, name: str, lanes: int, kinds: list[ir.Type], out: ir.Type, suffix: str = "") -> ir.Function:
         full = f"llvm.{name}.v{lanes}f{self.bits}{suffix}"
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(out, kinds), full)
+        return declared(self.builder.module, ir.FunctionType(out, kinds), full)
 
     def load(self, address: ir.Value, lanes: int, mask: ir.Value | None = None) -> ir.Value:
         """``lanes`` elements, zero where ``mask`` is not set."""

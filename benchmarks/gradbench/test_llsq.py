@@ -1,11 +1,12 @@
 """`llsq` of GradBench: least squares of a polynomial against the sign function, value and gradient by its coefficients.
 
-Its powers are either a constant n x m table, whose two products with vectors are then all that is timed, or computed in
-the program, as NumPy's `vander` of the places; JAX also has a scan.
+Written with Horner's rule as a scan. Other forms: a constant n x m table of powers, whose two products with vectors are
+then all that is timed, or powers that the program computes, as NumPy's `vander` of the places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -24,11 +25,22 @@ def powers(xp: Any, n: int, m: int, x: Any) -> Any:
     return 0.5 * xp.sum(rest * rest)
 
 
-def jax_scan(jnp: Any, n: int, m: int, x: Any) -> Any:
-    t = jnp.linspace(-1.0, 1.0, n)
-    y, _ = peers.jax().lax.scan(lambda y, c: (y * t + c, None), jnp.zeros(n), x, reverse=True)
-    rest = jnp.sign(t) - y
-    return 0.5 * jnp.sum(rest * rest)
+def horner(scan: Callable[..., Any], xp: Any, n: int, x: Any) -> Any:
+    t = xp.linspace(-1.0, 1.0, n)
+    y, _ = scan(lambda y, c: (y * t + c, None), xp.zeros(n), x, reverse=True)
+    rest = xp.sign(t) - y
+    return 0.5 * xp.sum(rest * rest)
+
+
+def by_scan(xp: Any, n: int, x: Any) -> Any:
+    return horner(xp.scan, xp, n, x)
+
+
+def by_jax_scan(unroll: int) -> Callable[..., Any]:
+    def written(jnp: Any, n: int, x: Any) -> Any:
+        return horner(partial(peers.jax().lax.scan, unroll=unroll), jnp, n, x)
+
+    return written
 
 
 @cache
@@ -98,12 +110,16 @@ def workload(n: int, m: int = 128, *, quick: bool = False) -> Workload:
     def written(program: Any) -> Any:
         return lambda xp, x: program(xp, n, m, x)
 
+    def scanned(program: Any) -> Any:
+        return lambda xp, x: program(xp, n, x)
+
     def mygrad_table(mg: Any, x: Any) -> Any:
         return table(SimpleNamespace(dot=mg.matmul, sum=mg.sum), n, m, x)
 
     found = peers.derivatives(written(table), [(m,)], [0], torch=None, mygrad=mygrad_table)
     computed = peers.derivatives(None, [(m,)], [0], staticad=written(powers), jax=written(powers))
-    scan = peers.derivatives(None, [(m,)], [0], jax=written(jax_scan))
+    scan = peers.derivatives(None, [(m,)], [0], staticad=scanned(by_scan), jax=scanned(by_jax_scan(1)))
+    unrolled = peers.derivatives(None, [(m,)], [0], jax=scanned(by_jax_scan(4)))
     return Workload(
         name="llsq",
         size=f"{n}",
@@ -114,6 +130,7 @@ def workload(n: int, m: int = 128, *, quick: bool = False) -> Workload:
             **{peer: by_torch(n, m, peer) for peer in ("torch", "torch.compile")},
             **{f"{peer} (powers)": build for peer, build in computed.items()},
             **{f"{peer} (scan)": build for peer, build in scan.items()},
+            **{f"{peer} (scan, unroll=4)": build for peer, build in unrolled.items()},
             "hand": partial(by_hand, n=n),
         },
         quick=quick,
