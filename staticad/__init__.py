@@ -37,7 +37,7 @@ from staticad.creation import (
     zeros,
     zeros_like,
 )
-from staticad.derivatives import grad, jvp, value_and_grad, vjp
+from staticad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from staticad.draw import draw
 from staticad.dtypes import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 from staticad.errors import (
@@ -187,6 +187,7 @@ from staticad.functions.reductions import (
 )
 from staticad.shapes import dim
 from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
+from staticad.transforms import vectorize, vmap
 
 if TYPE_CHECKING:
     from staticad import testing
@@ -305,6 +306,8 @@ __all__ = [
     "grad",
     "greater",
     "greater_equal",
+    "hessian",
+    "hvp",
     "hypot",
     "identity",
     "inf",
@@ -316,6 +319,7 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "jacobian",
     "jvp",
     "less",
     "less_equal",
@@ -411,7 +415,9 @@ __all__ = [
     "vander",
     "var",
     "vecdot",
+    "vectorize",
     "vjp",
+    "vmap",
     "where",
     "while_loop",
     "zero_grad",

@@ -303,8 +303,9 @@ class Body:
             if scope is self.root:
                 self.outermost = inside
             self.items_into(items, inside)
-            for buffer in [x for x in self.slots if x not in made and self.plan.buffers[x].base is not None]:
-                del self.slots[buffer]
+            if scope is self.root:  # elsewhere a view is made before the loop around, for all branches
+                for buffer in [x for x in self.slots if x not in made and self.plan.buffers[x].base is not None]:
+                    del self.slots[buffer]
             condition = f"not {text}" if two else f"{text} == {k}"
             lines.append("else:" if two and k else f"{'el' if k else ''}if {condition}:")
             lines += ["    " + line for line in inside.lines or ["..."]]

@@ -1,4 +1,4 @@
-"""`grad`, `value_and_grad`, `vjp`, `jvp`: derivatives of tensors by tensors, as tensors."""
+"""Derivatives of tensors by tensors, as tensors: along one direction, or along all of them at once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from staticad.autodiff import pull, push
+from staticad.batching import over_units
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.operands import as_tensor
 from staticad.ir import Node, toposort
 from staticad.nests import aligned, leaves, rebuild
 from staticad.ops import creation, sources
+from staticad.ops.indexing import moved
 from staticad.ops.rules import accumulate
+from staticad.shapes import evaluate, symbols
 from staticad.tensor import ArrayLike, Tensor, wrap
 
 
@@ -52,9 +55,9 @@ def vjp(ys: Any, wrt: Any, cotangents: Any = None, *, strict: bool = False, _nam
     given = [None] * len(outputs) if cotangents is None else list(aligned(ys, cotangents, f"{_name}: cotangents"))
     seeds = [_seed(_name, "cotangent", y, g) for y, g in zip(outputs, given, strict=True)]
     nodes = [y.node for y in outputs]
-    places = _places(nodes, targets)
-    parts = iter(pull(nodes, [x for place in places for x in place], seeds))
-    found = [accumulate(g for g in [next(parts) for _ in place] if g is not None) for place in places]
+    where = places(nodes, targets)
+    parts = iter(pull(nodes, [x for place in where for x in place], seeds))
+    found = [accumulate(g for g in [next(parts) for _ in place] if g is not None) for place in where]
     return rebuild(wrt, iter(_finish(_name, found, targets, strict)))
 
 
@@ -72,10 +75,116 @@ def jvp(ys: Any, wrt: Any, tangents: Any, *, strict: bool = False) -> Any:
     given = aligned(wrt, tangents, "jvp: tangents")
     moves = [_seed("jvp", "tangent", x, t) for x, t in zip(targets, given, strict=True)]
     nodes = [y.node for y in outputs]
-    places = _places(nodes, targets)
-    moving = [t for t, place in zip(moves, places, strict=True) for _ in place]
-    found = push(nodes, [x for place in places for x in place], moving)
+    where = places(nodes, targets)
+    moving = [t for t, place in zip(moves, where, strict=True) for _ in place]
+    found = push(nodes, [x for place in where for x in place], moving)
     return rebuild(ys, iter(_finish("jvp", found, outputs, strict)))
+
+
+def jacobian(ys: Any, wrt: Any, mode: str = "auto") -> Any:
+    """The derivative of every element of ``ys`` by every element of ``wrt`` (tensors or nests of them).
+
+    For tensors the result has the shape ``ys.shape + wrt.shape``; for nests it is the nest of ``ys`` with the nest of
+    ``wrt`` in the place of each tensor, as `jax.jacrev` has it. All rows (mode ``"reverse"``: backwards from each
+    element of ``ys``) or columns (``"forward"``: along each element of ``wrt``) are computed as one function that
+    shares the forward pass, its loops running over all of them; ``"auto"`` takes rows for a tensor in ``ys`` that has
+    fewer elements than ``wrt`` (a symbolic size counts as large), else columns.
+
+    Raises `GraphError` and `DTypeError` as `vjp`.
+
+    >>> import staticad as ad
+    >>> x = ad.input("x", (2,))
+    >>> ad.evaluate(ad.jacobian(x * x[::-1], x), {x: [3.0, 4.0]})
+    array([[4., 3.],
+           [4., 3.]])
+    """
+    outputs, targets = _tensors("jacobian", "output", ys), _tensors("jacobian", "wrt", wrt)
+    if mode not in MODES:
+        raise GraphError(f"jacobian: mode is 'auto', 'forward' or 'reverse', not {mode!r}")
+    columns = sum(_extent(x) for x in targets)
+    ahead = [mode == "forward" or (mode == "auto" and _extent(y) >= columns) for y in outputs]
+    forward = iter(_columns([y for y, by_columns in zip(outputs, ahead, strict=True) if by_columns], targets))
+    rows = [next(forward) if by_columns else _rows(y, targets) for y, by_columns in zip(outputs, ahead, strict=True)]
+    return rebuild(ys, (rebuild(wrt, iter(row)) for row in rows))
+
+
+MODES = ("auto", "forward", "reverse")
+#: What a symbolic size counts as where modes are compared.
+LARGE = 1000
+
+
+def _extent(x: Tensor) -> int:
+    return evaluate(x.size, {s.name: LARGE for s in symbols(x.size)})
+
+
+def _rows(y: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
+    """The Jacobian of ``y`` by each of ``targets``, backwards."""
+    seed = _unit("cotangent", y)
+    where = places([y.node], targets)
+    parts = iter(pull([y.node], [x for place in where for x in place], [seed]))
+    found = [accumulate(g for g in [next(parts) for _ in place] if g is not None) for place in where]
+    return [_finished(g, y, x) for g, x in zip(_for_all_units(found, seed), targets, strict=True)]
+
+
+def _columns(outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[list[Tensor]]:
+    """The Jacobian of each of ``outputs`` by each of ``targets``, forwards."""
+    nodes = [y.node for y in outputs]
+    rows: list[list[Tensor]] = [[] for _ in outputs]
+    for x, place in zip(targets, places(nodes, targets), strict=True):
+        seed = _unit("tangent", x)
+        found = push(nodes, place, [seed] * len(place))
+        for y, row, t in zip(outputs, rows, _for_all_units(found, seed), strict=True):
+            row.append(_finished(None if t is None else moved(t, range(x.ndim), range(y.ndim, y.ndim + x.ndim)), y, x))
+    return rows
+
+
+def _unit(name: str, like: Tensor) -> Node:
+    """What stands for any unit of the type of ``like``: an input, or the one there is."""
+    if not like.shape:
+        return creation.fill(like.node, 1)
+    return sources.placeholder(like.node.type, name)
+
+
+def _for_all_units(found: Sequence[Node | None], seed: Node) -> list[Node | None]:
+    """What of a derivative along ``seed`` is there, along all units of its shape."""
+    there = [x for x in found if x is not None]
+    spread = iter(over_units(there, seed) if seed.shape else there)
+    return [None if x is None else next(spread) for x in found]
+
+
+def _finished(node: Node | None, y: Tensor, x: Tensor) -> Tensor:
+    if node is None:
+        return wrap(creation.full(value=0.0, shape=(*y.shape, *x.shape), dtype=x.dtype))
+    return wrap(node if node.dtype == x.dtype else creation.astype(node, dtype=x.dtype))
+
+
+def hessian(ys: Any, wrt: Any) -> Any:
+    """The second derivatives of ``ys`` by ``wrt`` (tensors or nests): `jacobian` twice, forwards over the gradient.
+
+    For tensors the result has the shape ``ys.shape + wrt.shape + wrt.shape``; nests stand in each other as in
+    `jacobian`. Raises as `jacobian`.
+
+    >>> import staticad as ad
+    >>> x = ad.input("x", (2,))
+    >>> ad.evaluate(ad.hessian(x[0] ** 2 * x[1], x), {x: [3.0, 4.0]})
+    array([[8., 6.],
+           [6., 0.]])
+    """
+    return jacobian(jacobian(ys, wrt), wrt, "forward")
+
+
+def hvp(y: Tensor, wrt: Any, vector: Any) -> Any:
+    """The Hessian of the scalar ``y`` by ``wrt`` times ``vector``, both tensors or nests of them, in the same nest.
+
+    It is the derivative of the gradient along ``vector``, for the price of a few gradients; the Hessian is never there.
+    Raises as `jvp`, and `GraphError` where ``y`` is not a scalar.
+
+    >>> import staticad as ad
+    >>> x = ad.input("x", (2,))
+    >>> ad.evaluate(ad.hvp(x[0] ** 2 * x[1], x, [1.0, 0.0]), {x: [3.0, 4.0]})
+    array([8., 6.])
+    """
+    return jvp(vjp([y], wrt, _name="hvp"), wrt, vector)
 
 
 def _tensors(name: str, what: str, nest: Any) -> list[Tensor]:
@@ -88,7 +197,7 @@ def _tensors(name: str, what: str, nest: Any) -> list[Tensor]:
     return found
 
 
-def _places(outputs: Sequence[Node], tensors: Sequence[Tensor]) -> list[list[Node]]:
+def places(outputs: Sequence[Node], tensors: Sequence[Tensor]) -> list[list[Node]]:
     """The nodes that stand for each tensor in a graph: itself, and itself made a leaf, before or after it was used."""
     made_leaf: dict[Node, list[Node]] = {}
     for node in toposort(outputs):

@@ -45,8 +45,12 @@ class Op:
     tests. ``checks(node)`` tells what must hold of symbolic sizes, tested when the compiled function is entered, and
     ``defines(node, value)`` the sizes that are known with a value.
 
+    ``batch(node, operands, batched, lanes)`` is the node for many operands at once: those that are ``batched`` have
+    axes of the shape ``lanes`` before their own, and so has the result unless it is the same in all of them. Without
+    it, or where it gives None, a loop over the lanes does it.
+
     An op with a `Body` (or `Branches`) computes one of several results of a loop (a choice): nodes with the same body
-    and operands are one loop, and are differentiated ``together``.
+    and operands are one loop, and are differentiated and batched ``together``.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Op:
     defines: Callable[[Node, Any], Mapping[str, int]] = field(default=lambda node, value: {})
     differentiable: bool = True
     checks: Callable[[Node], Sequence[Check]] = field(default=lambda node: ())
+    batch: Callable[[Node, Sequence[Node], Sequence[bool], Shape], Node | None] | None = None
     together: Together | None = None
 
     def __call__(self, *args: Node, **params: Any) -> Node:
@@ -71,14 +76,18 @@ class Op:
 
 @dataclass(frozen=True)
 class Together:
-    """Derivatives of several results of one loop (or of one call) at once.
+    """Derivatives and lanes of several results of one loop (or of one call) at once.
 
     ``vjp(nodes, cotangents)`` gives a cotangent (or None) for each operand, ``jvp(nodes, tangents)``, given those of
     the operands, a tangent (or None) for each node. The first ``own`` operands are each result's own, and none of what
-    they are made of is differentiated through them."""
+    they are made of is differentiated through them. ``batch(nodes, operands, batched, lanes)``, given the nodes' own
+    operands and then the others, gives for each node one for many, and whether that has lanes; or None."""
 
     vjp: Callable[[Sequence[Node], Sequence[Node]], Sequence[Node | None]]
     jvp: Callable[[Sequence[Node], Sequence[Node | None]], Sequence[Node | None]]
+    batch: (
+        Callable[[Sequence[Node], Sequence[Node], Sequence[bool], Shape], Sequence[tuple[Node, bool]] | None] | None
+    ) = None
     own: int = 0
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ import pytest
 from conftest import close, compiled, evaluated, random_like
 
 from staticad.autodiff import jvp_nodes, vjp_nodes
+from staticad.batching import batch, over_lanes
+from staticad.derivatives import jacobian
 from staticad.ir import ArrayType, Example, Graph, Node, Op, verify
+from staticad.ops import rules
 from staticad.ops.sources import input_
 from staticad.ops.table import TABLE
+from staticad.tensor import Tensor
 
 SOURCES = {"input", "data", "uninitialised"}  # their values come from elsewhere
 STEP = 1e-4  # of the central differences, which are of fourth order: their error is about 1e-12 of the derivative
@@ -232,6 +237,67 @@ def test_second_order(op: Op) -> None:
         gradient = Graph((*case.inputs, g_node), tuple(first))
         moving = central_difference(lambda s, c=case, gr=gradient, d=ts, v=g: evaluated(gr, [*moved(c, s, d), v]))
         differences_agree([np.float64(inner(actual, ts))], [np.float64(inner(moving, us))], op)
+
+
+def in_lanes_of(array: Any, lanes: tuple[int, ...]) -> Any:
+    """A different array for every lane, made of the same elements, so that each has what the example is about."""
+    found = np.empty((*lanes, *array.shape), array.dtype)
+    for k, lane in enumerate(np.ndindex(lanes)):
+        scaled = array * (1 + k / 8) if array.size == 1 and array.dtype.kind == "f" else array
+        found[lane] = np.roll(scaled.ravel(), k).reshape(array.shape)
+    return found
+
+
+def choices(count: int) -> list[tuple[int, ...]]:
+    """Which of the operands have lanes: every choice of up to three, else each alone and all."""
+    if count <= 3:
+        return [pick for size in range(1, count + 1) for pick in combinations(range(count), size)]
+    return [*((k,) for k in range(count)), tuple(range(count))]
+
+
+@pytest.mark.parametrize("lanes", [(2,), (2, 3), (0,)], ids=str)
+@pytest.mark.parametrize("by", [batch, over_lanes])
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_a_batch_is_each_result_alone(op: Op, by: Callable[..., Any], lanes: tuple[int, ...]) -> None:
+    cases = [case for case in values(op) if case.arrays]
+    for case in cases if by is batch else cases[:3]:
+        for pick in choices(len(case.arrays)):
+            many = {k: in_lanes_of(case.arrays[k], lanes) for k in pick}
+            given = {case.inputs[k]: source(f"many{k}", x) for k, x in many.items()}
+            ((out, has),) = by([case.out], given, lanes)
+            out = out if has else rules.spread(out, lanes)  # an op may see that all are the same
+            inputs = tuple(given.get(x, x) for x in case.inputs)
+            arrays = [many.get(k, x) for k, x in enumerate(case.arrays)]
+            graph = Graph(inputs, (out,))
+            verify(graph)
+            (actual,) = evaluated(graph, arrays)
+            alone = Graph(case.inputs, (case.out,))
+            expected = np.empty((*lanes, *case.out.shape), case.out.dtype)
+            for lane in np.ndindex(lanes):
+                (expected[lane],) = evaluated(
+                    alone, [many[k][lane] if k in many else x for k, x in enumerate(case.arrays)]
+                )
+            close(actual, expected, where=f"{op.name} {case.out.params} {case.arrays} {pick}")
+
+
+@pytest.mark.parametrize("op", TABLE_CASES)
+def test_jacobian_has_the_derivative_of_every_element(op: Op) -> None:
+    """By rows and by columns, it is a vector-Jacobian product for each unit vector."""
+    for case in differentiable(op):
+        if not case.smooth or case.out.type.size > 100:
+            continue
+        wrt = [case.inputs[k] for k in case.wrt]
+        g, arrays = source("g", np.empty(case.out.shape)), list(case.arrays)
+        pullback = Graph((*case.inputs, g), tuple(vjp_nodes([case.out], wrt, [g])))
+        units = np.eye(case.out.type.size).reshape(case.out.type.size, *case.out.shape)
+        rows = [evaluated(pullback, [*arrays, unit]) for unit in units]
+        for k, x in enumerate(wrt):
+            expected = np.array([row[k] for row in rows]).reshape((*case.out.shape, *x.shape))
+            for mode in ("reverse", "forward"):
+                node = jacobian(Tensor(case.out), Tensor(x), mode).node
+                graph = Graph(case.inputs, (node,))
+                verify(graph)
+                close(evaluated(graph, arrays)[0], expected, where=f"{op.name} {mode} {case.out.params} {case.arrays}")
 
 
 @pytest.mark.skipif(PLAIN_PYTHON, reason="this is that run")

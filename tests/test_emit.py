@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from programs import PROGRAMS, build, generate
 
 import staticad as ad
+from staticad.emit import fold
 from staticad.expressions import bare, comment, fill, is_literal, literal, tidy
 from staticad.function import Function
 from staticad.names import RESERVED, Names
@@ -344,3 +345,12 @@ def test_a_condition_on_an_axis_that_may_be_empty_is_kept() -> None:
     for n in (0, 1, 3):
         given = np.random.default_rng(n).normal(size=(n, 8))
         np.testing.assert_allclose(f(given), np.exp(np.pad(given, ((2, 1), (0, 0)))), rtol=1e-14)
+
+
+def test_only_a_call_is_written_on_several_lines() -> None:
+    """Elsewhere a break would end the statement."""
+    terms = " + ".join(f"a_{k}[i] * (b_{k}[i] + 1.0)" for k in range(20))
+    for line in (f"    out[i] = {terms}", f"    x = (a + b) * {terms}", f"    x = m.exp(x) + ({terms})"):
+        assert fold(line) == line
+    call = f"    m.contract({', '.join(f'argument_{k}' for k in range(20))})"
+    assert "\n" in fold(call) and fold(call).split() == call.split()

@@ -26,7 +26,8 @@ LAYERS = """
     ops
     interpret view_rules small_products small_matrices
     stable
-    autodiff power_rules
+    autodiff power_rules unit_lanes
+    batching
     simplify
     bodies
     loops expressions
@@ -44,7 +45,7 @@ LAYERS = """
     passes
     tensor+functions
     creation linalg evaluate derivatives
-    nn optim random numpy_protocol
+    nn optim random numpy_protocol transforms
     special
     function
     func draw testing

@@ -6,7 +6,7 @@ branch that was taken left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from staticad.errors import IndexOutOfRange, ShapeError
 from staticad.ir import ArrayType, Branches, Example, Node, Op, Together, clone, toposort
 from staticad.lowering import Branch, Source
 from staticad.ops.creation import fill
+from staticad.ops.rules import spread
 from staticad.ops.sources import placeholder
-from staticad.shapes import evaluate
+from staticad.shapes import Shape, evaluate
 
 Array = np.ndarray[Any, Any]
 
@@ -131,6 +132,52 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     return [chosen_of(operands, forward, next(numbers)) if ok else None for ok in moved]
 
 
+def _lanes(
+    nodes: Sequence[Node], operands: Sequence[Node], batched: Sequence[bool], lanes: Shape
+) -> Sequence[tuple[Node, bool]] | None:
+    """One choice for all lanes, unless they choose one by one."""
+    from staticad.batching import in_lanes
+
+    body: Branches = nodes[0].params["body"]
+    if batched[0]:
+        return None
+    given = {
+        x: placeholder(ArrayType(x.dtype, (*lanes, *x.shape)))
+        for x, has in zip(body.consts, batched[1:], strict=True)
+        if has
+    }
+    left_ones = [(node.params["branch"], node.params["value"]) for node in nodes if "value" in node.params]
+    found: list[list[tuple[Node, bool]]] = []
+    for k, results in enumerate(body.values):
+        wide = in_lanes([*results, *(x for branch, x in left_ones if branch == k)], given, lanes)
+        if wide is None:
+            return None
+        found.append(wide)
+    count = len(body.values[0])
+    has_lanes = [any(results[n][1] for results in found) for n in range(count)]
+    many = Branches(
+        consts=tuple(given.get(x, x) for x in body.consts),
+        values=tuple(
+            tuple(
+                spread(x, lanes) if any_has and not has else x
+                for (x, has), any_has in zip(results, has_lanes, strict=False)
+            )
+            for results in found
+        ),
+    )
+    left_there: list[Iterator[tuple[Node, bool]]] = [iter(there[count:]) for there in found]
+    out: list[tuple[Node, bool]] = []
+    for node in nodes:
+        if "result" in node.params:
+            n: int = node.params["result"]
+            out.append((chosen_of(operands, many, n), has_lanes[n]))
+        else:
+            branch: int = node.params["branch"]
+            value, has = next(left_there[branch])
+            out.append((left_of(operands, many, branch, value), has))
+    return out
+
+
 def close(values: Sequence[Sequence[Node]], since: int) -> tuple[Branches, list[Node]]:
     """Branches whose results are ``values``, made of nodes from number ``since`` on and others: these too."""
     order = toposort([x for results in values for x in results])
@@ -147,7 +194,7 @@ def close(values: Sequence[Sequence[Node]], since: int) -> tuple[Branches, list[
     return Branches(consts, tuple(tuple(new[x] for x in results) for results in values)), outer
 
 
-TOGETHER = Together(_backward, _forward)
+TOGETHER = Together(_backward, _forward, _lanes)
 
 
 def _alone_vjp(node: Node, g: Node) -> Sequence[Node | None]:

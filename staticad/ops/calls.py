@@ -18,7 +18,10 @@ import numpy as np
 
 from staticad.ir import Example, Node, Op, Together, clone, toposort_until
 from staticad.lowering import Source
+from staticad.ops.reductions import sum_
+from staticad.ops.rules import spread
 from staticad.ops.sources import SAME, placeholder, stop_gradient
+from staticad.shapes import Shape
 
 Array = np.ndarray[Any, Any]
 
@@ -124,6 +127,54 @@ def _jvp(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence[Nod
     return nodes[0].params["body"].rule.jvp(nodes, tangents)
 
 
+def _lanes(
+    nodes: Sequence[Node], operands: Sequence[Node], batched: Sequence[bool], lanes: Shape
+) -> Sequence[tuple[Node, bool]]:
+    """A call whose rule is that of one, in lanes."""
+    from staticad.batching import batch
+
+    rule: Together = nodes[0].params["body"].rule
+    alone = {number(node): node for node in nodes}
+    xs, has = nodes[0].args[1:], batched[len(nodes) :]
+
+    def in_lanes(found: Sequence[Node | None], many: Sequence[Node], seeds: Mapping[Node, Node]) -> list[Node | None]:
+        """What the rule gives for one, for all: the nodes of its call with those of ``many``."""
+        given = {x: y for x, y, x_has in zip(xs, many[0].args[1:], has, strict=True) if x_has}
+        given |= {alone[number(node)].args[0]: node.args[0] for node in many} | {
+            alone[number(node)]: node for node in many
+        }
+        there = iter(batch([x for x in found if x is not None], {**given, **seeds}, lanes))
+        return [None if x is None else every(*next(there)) for x in found]
+
+    def every(x: Node, x_has: bool) -> Node:
+        return x if x_has else spread(x, lanes)
+
+    def vjp(many: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
+        ones = [alone[number(node)] for node in many]
+        seeds = [placeholder(node.type) for node in ones]
+        found = in_lanes(rule.vjp(ones, seeds), many, dict(zip(seeds, gs, strict=True)))
+        parts = zip(found[1:], has, strict=True)
+        return [None, *(g if g is None or x_has else sum_(g, axes=tuple(range(len(lanes)))) for g, x_has in parts)]
+
+    def jvp(many: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence[Node | None]:
+        ones = [alone[number(node)] for node in many]
+        moving = zip(xs, tangents[1:], has, strict=True)
+        seeds = [t if t is None or not x_has else placeholder(x.type) for x, t, x_has in moving]
+        given = {s: t for s, t, x_has in zip(seeds, tangents[1:], has, strict=True) if s and t and x_has}
+        return in_lanes(rule.jvp(ones, [None, *seeds]), many, given)
+
+    own = [every(x, x_has) for x, x_has in zip(operands, batched[: len(nodes)], strict=False)]
+    call = Call(Together(vjp, jvp, own=1))
+    return [
+        (result(x, *operands[len(nodes) :], body=call, number=number(node)), True)
+        for x, node in zip(own, nodes, strict=True)
+    ]
+
+
+def number(node: Node) -> int:
+    return node.params["number"]
+
+
 def _sample() -> Array:
     return np.array([[1.5, -2.0, 0.25], [3.0, -0.5, 1.0]])
 
@@ -139,12 +190,13 @@ def _identity_examples() -> Iterable[Example]:
 result = Op(
     name="result", infer=lambda out, *operands, body, number: out, numpy=lambda out, *operands, body, number: out,
     lower=SAME, vjp=lambda node, g: _vjp([node], [g]), jvp=lambda node, tangents: _jvp([node], tangents)[0],
-    together=Together(_vjp, _jvp, own=1), examples=_identity_examples,
+    together=Together(_vjp, _jvp, _lanes, own=1), examples=_identity_examples,
 )
 #: Operand 0, for what is computed no sooner than the operands that follow it.
 after = Op(
     name="after", infer=lambda x, *others: x, numpy=lambda x, *others: x, lower=SAME,
     vjp=lambda node, g: [g, *[None] * (len(node.args) - 1)], jvp=lambda node, tangents: tangents[0],
+    batch=lambda node, operands, batched, lanes: after(*operands),
     examples=lambda: [Example((_sample(), np.ones(2))), Example((_sample(),))],
 )
 # fmt: on

@@ -6,6 +6,7 @@ loop: forward beside it, backward over its steps from the last to the first, giv
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
@@ -17,8 +18,10 @@ from staticad.errors import ShapeError, StepLimit
 from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
 from staticad.lowering import Repeat, Source
 from staticad.ops.creation import fill
+from staticad.ops.indexing import moved
+from staticad.ops.rules import spread
 from staticad.ops.sources import placeholder
-from staticad.shapes import Dim, Symbol, evaluate, symbol, symbols
+from staticad.shapes import Dim, Shape, Symbol, evaluate, symbol, symbols
 
 Array = np.ndarray[Any, Any]
 
@@ -250,6 +253,63 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
     return out
 
 
+def _lanes(
+    nodes: Sequence[Node], operands: Sequence[Node], batched: Sequence[bool], lanes: Shape
+) -> Sequence[tuple[Node, bool]] | None:
+    """One loop whose steps do all lanes, unless they end one by one; carries without lanes stay as they are."""
+    from staticad.batching import in_lanes
+
+    body: Body = nodes[0].params["body"]
+    n, m, rank = len(body.carries), len(body.slices), len(lanes)
+    given = {x: placeholder(_with_lanes(x, lanes)) for x, has in zip(body.inputs, batched, strict=True) if has}
+    values = [x.params["value"] for x in nodes if "value" in x.params]
+    test = [] if body.condition is None else [body.condition]
+    while True:
+        found = in_lanes([*body.nexts, *values, *test], given, lanes)
+        if found is None:
+            return None
+        late = [x for x, (_, has) in zip(body.carries, found, strict=False) if has and x not in given]
+        if not late:
+            break
+        given |= {x: placeholder(_with_lanes(x, lanes)) for x in late}
+    if test and found[-1][1]:
+        return None
+    many = dataclasses.replace(
+        body,
+        carries=tuple(given.get(x, x) for x in body.carries),
+        slices=tuple(given.get(x, x) for x in body.slices),
+        consts=tuple(given.get(x, x) for x in body.consts),
+        nexts=tuple(
+            spread(node, lanes) if x in given and not has else node
+            for x, (node, has) in zip(body.carries, found, strict=False)
+        ),
+        condition=found[-1][0] if test else None,
+    )
+    inits = zip(body.carries, operands[:n], batched[:n], strict=True)
+    args = [
+        *(spread(x, lanes) if carry in given and not has else x for carry, x, has in inits),
+        *(moved(x, [rank], [0]) if has else x for x, has in zip(operands[n : n + m], batched[n : n + m], strict=True)),
+        *operands[n + m :],
+    ]
+    stacked = iter(found[n:])
+    out: list[tuple[Node, bool]] = []
+    for node in nodes:
+        if "carry" in node.params:
+            k = node.params["carry"]
+            out.append((final_of(args, many, k), body.carries[k] in given))
+        elif node.op is steps_taken:
+            out.append((count_of(args, many), False))
+        else:
+            value, has = next(stacked)
+            steps = stack_of(args, many, value)
+            out.append((moved(steps, [0], [rank]) if has else steps, has))
+    return out
+
+
+def _with_lanes(x: Node, lanes: Shape) -> ArrayType:
+    return ArrayType(x.dtype, (*lanes, *x.shape))
+
+
 LOOPS = count()
 
 
@@ -283,7 +343,7 @@ def close(
     return body, outer, [new[x] for x in values]
 
 
-TOGETHER = Together(_backward, _forward)
+TOGETHER = Together(_backward, _forward, _lanes)
 
 
 def _alone_vjp(node: Node, g: Node) -> Sequence[Node | None]:

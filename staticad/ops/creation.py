@@ -15,7 +15,7 @@ from staticad.errors import AxisError, DTypeError
 from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Map
 from staticad.ops.pointwise import BOOLEAN, FLOATS, INTEGERS, integers
-from staticad.ops.rules import no_jvp, no_vjp
+from staticad.ops.rules import lanewise, no_jvp, no_vjp
 from staticad.shapes import Expr, Shape
 
 Array = np.ndarray[Any, Any]
@@ -143,4 +143,5 @@ astype = Op(
     vjp=_astype_vjp,
     jvp=_astype_jvp,
     examples=_astype_examples,
+    batch=lanewise(),
 )

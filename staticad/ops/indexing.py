@@ -12,9 +12,18 @@ from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import At, Index, Read, Uninitialised, Update, View
 from staticad.ops.creation import astype, fill, iota
 from staticad.ops.logic import equal, less, select
-from staticad.ops.reductions import kept_axes, number
-from staticad.ops.rules import linear, no_jvp, no_vjp, require_kind, types_text, zeros_like
-from staticad.ops.views import Array, Ints, broadcast, check_region, region, sample, slice_, slices
+from staticad.ops.reductions import ALONG_AXIS, kept_axes, number
+from staticad.ops.rules import (
+    in_every_lane,
+    linear,
+    no_jvp,
+    no_vjp,
+    require_kind,
+    spread,
+    types_text,
+    zeros_like,
+)
+from staticad.ops.views import Array, Ints, broadcast, check_region, region, sample, slice_, slices, transpose
 from staticad.shapes import Dim, Shape, shape_text
 
 
@@ -89,6 +98,16 @@ def _update_slice_examples() -> Iterable[Example]:
     yield Example((sample(), sample(seed=1) + 1), {"start": (), "step": ()})
 
 
+def _update_slice_lanes(node: Node, operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> Node:
+    base, x = operands
+    if base.op is uninitialised:
+        base = uninitialised(shape=(*lanes, *base.shape), dtype=base.dtype)
+    elif not batched[0]:
+        base = spread(base, lanes)
+    start, step = (*(0,) * len(lanes), *node.params["start"]), (*(1,) * len(lanes), *node.params["step"])
+    return update_slice(base, x if batched[1] else spread(x, lanes), start=start, step=step)
+
+
 #: ``base`` with the elements ``start + i*step`` replaced by those of ``x``.
 update_slice = Op(
     name="update_slice",
@@ -97,6 +116,7 @@ update_slice = Op(
     lower=Update(_update_slice_target, "{x}"),
     vjp=_update_slice_vjp,
     jvp=_update_slice_jvp,
+    batch=_update_slice_lanes,
     examples=_update_slice_examples,
 )
 
@@ -156,6 +176,33 @@ def _gather_transpose(node: Node, g: Node) -> Sequence[Node | None]:
     return [scatter_add(zeros_like(x), g, *indices, **node.params), *(None for _ in indices)]
 
 
+def coordinates(lanes: Shape, indices: Node) -> list[Node]:
+    """The lane that each of ``indices``, which have lanes, belongs to: an index array for every axis of the lanes."""
+    return [iota(shape=indices.shape, axis=a, dtype=indices.dtype) for a in range(len(lanes))]
+
+
+def moved(x: Node, source: Sequence[int], to: Sequence[int]) -> Node:
+    """``x`` with its axes ``source`` at the places ``to``, the others around them as they were."""
+    others = iter(a for a in range(len(x.shape)) if a not in source)
+    places = dict(zip(to, source, strict=True))
+    return transpose(x, axes=tuple(places[a] if a in places else next(others) for a in range(len(x.shape))))
+
+
+def _gather_lanes(node: Node, operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> Node:
+    x, *indices = operands
+    rank, at = len(lanes), node.params["at"]
+    axes: Ints = node.params["axes"]
+    shifted = tuple(a + rank for a in axes)
+    if not any(batched[1:]):
+        return gather(x, *indices, axes=shifted, at=at + rank)
+    indices = in_every_lane(indices, batched[1:], lanes)
+    if not batched[0]:
+        return moved(gather(x, *indices, axes=axes, at=at), range(at, at + rank), range(rank))
+    own = len(indices[0].shape) - rank
+    found = gather(x, *coordinates(lanes, indices[0]), *indices, axes=(*range(rank), *shifted), at=0)
+    return moved(found, range(rank, rank + own), range(rank + at, rank + at + own))
+
+
 def _gather_examples() -> Iterable[Example]:
     row, column = np.array([2, 0, -1]), np.array([1, 1, -4])
     yield Example((sample(3, 4), row), {"axes": (0,), "at": 0})
@@ -167,7 +214,15 @@ def _gather_examples() -> Iterable[Example]:
 
 #: ``x`` at integer ``indices`` of one shape along ``axes``; that shape stands at axis ``at`` of the result. Negative
 #: indices count from the end; others out of range are an IndexError when it runs.
-gather = linear("gather", _gather_numpy, View(_gather_read), _gather_type, _gather_transpose, examples=_gather_examples)
+gather = linear(
+    "gather",
+    _gather_numpy,
+    View(_gather_read),
+    _gather_type,
+    _gather_transpose,
+    batch=_gather_lanes,
+    examples=_gather_examples,
+)
 
 
 def _scatter_target(node: Node, index: tuple[Dim, ...]) -> Index:
@@ -202,6 +257,19 @@ def _write(out: Array, indices: tuple[Array, ...], x: Array) -> None:
     out[indices] = x
 
 
+def _scatter_lanes(node: Node, operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> Node:
+    rank, at = len(lanes), node.params["at"]
+    axes = tuple(a + rank for a in node.params["axes"])
+    base, x = in_every_lane(operands[:2], batched[:2], lanes)
+    indices: Sequence[Node] = operands[2:]
+    if not any(batched[2:]):
+        return node.op(base, x, *indices, axes=axes, at=at + rank)
+    indices = in_every_lane(indices, batched[2:], lanes)
+    own = len(indices[0].shape) - rank
+    x = moved(x, range(rank + at, rank + at + own), range(rank, rank + own))
+    return node.op(base, x, *coordinates(lanes, indices[0]), *indices, axes=(*range(rank), *axes), at=0)
+
+
 def _scatter_examples(duplicates: bool) -> Callable[[], Iterable[Example]]:
     def examples() -> Iterable[Example]:
         row = np.array([2, 0, -1] if duplicates else [2, 0, -3])
@@ -228,6 +296,7 @@ scatter_set = linear(
     Update(_scatter_target, "{x}"),
     _scatter_infer("scatter_set", "fiub"),
     _scatter_set_transpose,
+    batch=_scatter_lanes,
     operands=2,
     examples=_scatter_examples(duplicates=False),
 )
@@ -245,6 +314,7 @@ scatter_add = linear(
     Update(_scatter_target, "{acc} + {x}", number(0)),
     _scatter_infer("scatter_add", "fiu"),
     _scatter_add_transpose,
+    batch=_scatter_lanes,
     operands=2,
     examples=_scatter_examples(duplicates=True),
 )
@@ -305,6 +375,7 @@ scatter_multiply = Op(
     lower=Update(_scatter_target, "{acc} * {x}"),
     vjp=_scatter_multiply_vjp,
     jvp=_scatter_multiply_jvp,
+    batch=_scatter_lanes,
     examples=_scatter_multiply_examples,
 )
 
@@ -351,6 +422,7 @@ def _scatter_extremum(name: str, meaning: Any, step: str) -> Op:
         lower=Update(_scatter_target, step),
         vjp=vjp,
         jvp=jvp,
+        batch=_scatter_lanes,
         examples=examples,
     )
 
@@ -425,6 +497,7 @@ take_along_axis = linear(
     View(_take_along_axis_read),
     _take_along_axis_type,
     _take_along_axis_transpose,
+    batch=ALONG_AXIS,
     examples=_take_along_axis_examples,
 )
 
@@ -468,6 +541,7 @@ put_add_along_axis = linear(
     Update(_put_add_target, "{acc} + {x}", number(0)),
     _put_add_type,
     _put_add_transpose,
+    batch=ALONG_AXIS,
     operands=2,
     examples=_put_add_examples,
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Map
-from staticad.ops.rules import Examples, accumulate, require_kind, same_types
+from staticad.ops.rules import Examples, accumulate, lanewise, require_kind, same_types
 
 Scale = Callable[[Node], Node]
 
@@ -56,6 +56,7 @@ def diagonal(
         vjp=vjp,
         jvp=jvp,
         examples=examples,
+        batch=lanewise(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from staticad.ir import ArrayType, Example, Node
 from staticad.lowering import Contract
 from staticad.ops.rules import linear, require_kind
 from staticad.ops.views import Array, sample
-from staticad.shapes import Dim
+from staticad.shapes import Dim, Shape
 
 
 def parse_spec(spec: str) -> tuple[str, str, str]:
@@ -78,6 +79,17 @@ def _contract_examples() -> Iterable[Example]:
     yield Example((np.arange(6).reshape(2, 3), np.arange(3)), {"spec": "mk,k->m"}, smooth=False)
 
 
+def _contract_lanes(node: Node, operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> Node | None:
+    """The lanes are more letters: beside an operand without lanes, more rows of the other."""
+    parts = parse_spec(node.params["spec"])
+    free = [c for c in ascii_letters if c not in node.params["spec"]]
+    if len(free) < len(lanes):
+        return None
+    own = "".join(free[: len(lanes)])
+    x, y, out = (own + part if has else part for part, has in zip(parts, (*batched, True), strict=True))
+    return contract(*operands, spec=f"{x},{y}->{out}")
+
+
 #: ``spec`` is an einsum string; letters missing from the result are summed.
 contract = linear(
     "contract",
@@ -85,6 +97,7 @@ contract = linear(
     Contract(),
     _contract_type,
     _contract_transpose,
+    batch=_contract_lanes,
     operands=2,
     jointly=False,
     examples=_contract_examples,

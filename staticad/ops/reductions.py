@@ -13,7 +13,7 @@ from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Reduce
 from staticad.ops.creation import astype, fill
 from staticad.ops.logic import equal
-from staticad.ops.rules import accumulate, linear, no_jvp, no_vjp, require_kind, same_types
+from staticad.ops.rules import accumulate, lanewise, linear, no_jvp, no_vjp, require_kind, same_types
 from staticad.ops.views import Array, Ints, broadcast, flip, sample, shift
 from staticad.shapes import Shape
 
@@ -53,6 +53,11 @@ def highest(dtype: np.dtype[Any]) -> float:
     return np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
 
 
+#: How reductions and running ones are batched: over the same axes, counted from behind the lanes.
+ALONG_AXES = lanewise(lambda params, lanes: {"axes": tuple(len(lanes) + a for a in params["axes"])})
+ALONG_AXIS = lanewise(lambda params, lanes: {"axis": len(lanes) + params["axis"]})
+
+
 def _several_axes(dtype: str = "float64") -> Iterable[Example]:
     yield Example((sample(5, dtype=dtype),), {"axes": (0,)})
     yield Example((sample(2, 3, 4, dtype=dtype),), {"axes": (0, 2)})
@@ -89,6 +94,7 @@ sum_ = linear(
     Reduce(number(0), "m.radd({acc}, {x})"),
     _sum_type,
     _sum_transpose,
+    batch=ALONG_AXES,
     examples=_sum_examples,
 )
 
@@ -145,6 +151,7 @@ prod = Op(
     lower=Reduce(number(1), "m.rmul({acc}, {x})"),
     vjp=_prod_vjp,
     jvp=_prod_jvp,
+    batch=ALONG_AXES,
     examples=_prod_examples,
 )
 
@@ -191,7 +198,16 @@ def _extremum(name: str, meaning: Callable[..., Any], start: Callable[[Any], flo
         yield Example((np.array([[1.0, np.nan], [np.inf, -np.inf]], "float32"),), {"axes": (1,)}, smooth=False)
         yield Example((np.array([[3, -7], [2, 5]]),), {"axes": (0,)}, smooth=False)
 
-    return Op(name=name, infer=infer, numpy=numpy, lower=Reduce(init, step), vjp=vjp, jvp=jvp, examples=examples)
+    return Op(
+        name=name,
+        infer=infer,
+        numpy=numpy,
+        lower=Reduce(init, step),
+        vjp=vjp,
+        jvp=jvp,
+        batch=ALONG_AXES,
+        examples=examples,
+    )
 
 
 max_ = _extremum("max", np.max, lowest, "m.rmax({acc}, {x})")
@@ -221,6 +237,7 @@ def _logical(name: str, meaning: Callable[..., Any], start: str, step: str) -> O
         lower=Reduce(lambda dtype: start, step),
         vjp=no_vjp,
         jvp=no_jvp,
+        batch=ALONG_AXES,
         examples=examples,
         differentiable=False,
     )
@@ -269,6 +286,7 @@ cumsum = linear(
     Reduce(number(0), "{acc} + {x}", running=True),
     _cumsum_type,
     _cumsum_transpose,
+    batch=ALONG_AXIS,
     examples=_one_axis,
 )
 
@@ -305,6 +323,7 @@ cumprod = Op(
     lower=Reduce(number(1), "{acc} * {x}", running=True),
     vjp=_cumprod_vjp,
     jvp=_cumprod_jvp,
+    batch=ALONG_AXIS,
     examples=_cumprod_examples,
 )
 
@@ -353,5 +372,6 @@ recurrence = Op(
     lower=Reduce(number(0), "{x} * {acc} + {y}", running=True, cost=2),
     vjp=_recurrence_vjp,
     jvp=_recurrence_jvp,
+    batch=ALONG_AXIS,
     examples=_recurrence_examples,
 )

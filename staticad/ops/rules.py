@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from staticad.dtypes import SHORT, is_floating
 from staticad.errors import DTypeError, ShapeError
 from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Lowering, Map
+from staticad.shapes import Shape
 
 Examples = Callable[[], Iterable[Example]]
+Batch = Callable[[Node, Sequence[Node], Sequence[bool], Shape], "Node | None"]
 
 
 def types_text(types: Sequence[ArrayType]) -> str:
@@ -53,6 +55,31 @@ def accumulate(terms: Iterable[Node | None]) -> Node | None:
         if term is not None:
             total = term if total is None else total + term
     return total
+
+
+def spread(x: Node, lanes: Shape) -> Node:
+    """``x`` in every lane: repeated along new first axes."""
+    from staticad.ops.views import broadcast
+
+    rank = len(lanes)
+    return broadcast(x, shape=(*lanes, *x.shape), axes=tuple(range(rank, rank + len(x.shape)))) if lanes else x
+
+
+def in_every_lane(operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> list[Node]:
+    """The operands, all of them with lanes."""
+    return [x if has else spread(x, lanes) for x, has in zip(operands, batched, strict=True)]
+
+
+def lanewise(change: Callable[[Mapping[str, Any], Shape], Mapping[str, Any]] | None = None) -> Batch:
+    """The batching rule of an op that does the same in every lane, once its parameters count the axes of the lanes.
+
+    ``change(params, lanes)`` gives those of them that differ."""
+
+    def batch(node: Node, operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> Node:
+        params = {**node.params, **change(node.params, lanes)} if change else node.params
+        return node.op(*in_every_lane(operands, batched, lanes), **params)
+
+    return batch
 
 
 def elementwise(
@@ -96,6 +123,7 @@ def elementwise(
         jvp=jvp if partials else no_jvp,
         examples=examples,
         differentiable=partials is not None,
+        batch=lanewise(),
     )
 
 
@@ -106,6 +134,7 @@ def linear(
     infer: Callable[..., ArrayType],
     transpose: Callable[[Node, Node], Sequence[Node | None]],
     *,
+    batch: Batch,
     operands: int = 1,
     jointly: bool = True,
     examples: Examples = lambda: (),
@@ -132,7 +161,9 @@ def linear(
             for k in moving
         )
 
-    return Op(name=name, infer=infer, numpy=meaning, lower=lower, vjp=transpose, jvp=jvp, examples=examples)
+    return Op(
+        name=name, infer=infer, numpy=meaning, lower=lower, vjp=transpose, jvp=jvp, examples=examples, batch=batch
+    )
 
 
 def zeros_like(x: Node) -> Node:

@@ -13,7 +13,7 @@ import numpy as np
 from staticad.errors import GraphError, ShapeError
 from staticad.ir import ArrayType, Cell, Check, Example, Node, Op
 from staticad.lowering import Read, Source, View
-from staticad.ops.rules import no_jvp, no_vjp
+from staticad.ops.rules import lanewise, no_jvp, no_vjp
 from staticad.shapes import Dim, Shape, known_ge, shape_text
 
 Array = np.ndarray[Any, Any]
@@ -80,7 +80,8 @@ def _sample(dtype: str = "float64") -> Array:
     return np.array([[1.5, -2.0, 0.25], [3.0, -0.5, 1.0]], dtype)
 
 
-# A tensor the user made a leaf: differentiation ends here, in both modes, as it does at an input.
+# A tensor the user made a leaf: differentiation ends here, in both modes, as it does at an input. Many of it
+# are nobody's leaf, but it ends there as well.
 leaf = Op(
     name="leaf",
     infer=_leaf_type,
@@ -90,6 +91,7 @@ leaf = Op(
     jvp=no_jvp,
     examples=lambda: [Example((_sample(),), {"cell": Cell()}, smooth=False)],
     differentiable=False,
+    batch=lambda node, operands, batched, lanes: stop_gradient(*operands),
 )
 
 stop_gradient = Op(
@@ -101,6 +103,7 @@ stop_gradient = Op(
     jvp=no_jvp,
     examples=lambda: [Example((_sample(dtype),), smooth=False) for dtype in ("float32", "float64", "int64")],
     differentiable=False,
+    batch=lanewise(),
 )
 
 
@@ -148,6 +151,7 @@ assume_shape = Op(
     jvp=_assume_jvp,
     checks=_assumptions,
     examples=lambda: [Example((_sample(dtype),), {"shape": (2, 3)}) for dtype in ("float32", "float64")],
+    batch=lanewise(lambda params, lanes: {"shape": (*lanes, *params["shape"])}),
 )
 
 
@@ -167,6 +171,7 @@ nonempty = Op(
     jvp=lambda node, tangents: tangents[0],
     checks=_sizes_at_least_one,
     examples=lambda: [Example((_sample(dtype),), {"axes": (0,), "what": "max"}) for dtype in ("float32", "float64")],
+    batch=lanewise(lambda params, lanes: {"axes": tuple(len(lanes) + a for a in params["axes"])}),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ from staticad.errors import AxisError, ShapeError
 from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Guard, Read, View
 from staticad.ops.creation import literal
-from staticad.ops.rules import linear, zeros_like
+from staticad.ops.rules import lanewise, linear, zeros_like
 from staticad.shapes import Dim, Shape, add, floordiv, mul, product, shape_text
 
 Ints = tuple[int, ...]
@@ -36,6 +36,11 @@ def check_rank(name: str, x: ArrayType, **params: Sequence[object]) -> None:
     for what, values in params.items():
         if len(values) != x.ndim:
             raise ShapeError(f"{name}: {what}={tuple(values)} must have one entry for each of the {x.ndim} axes of {x}")
+
+
+def _after(lanes: Shape, axes: Ints) -> Ints:
+    """The axes of the lanes, then ``axes``."""
+    return (*range(len(lanes)), *(len(lanes) + a for a in axes))
 
 
 # broadcast ------------------------------------------------------------------------------------------------------------
@@ -93,6 +98,7 @@ broadcast = linear(
     View(_broadcast_read),
     _broadcast_type,
     _broadcast_transpose,
+    batch=lanewise(lambda p, lanes: {"shape": (*lanes, *p["shape"]), "axes": _after(lanes, p["axes"])}),
     examples=_broadcast_examples,
 )
 
@@ -187,6 +193,7 @@ reshape = linear(
     View(_reshape_read, alias=True, write=_reshape_write),
     _reshape_type,
     _reshape_transpose,
+    batch=lanewise(lambda p, lanes: {"shape": (*lanes, *p["shape"])}),
     examples=_reshape_examples,
 )
 
@@ -230,6 +237,7 @@ transpose = linear(
     View(_transpose_read),
     _transpose_type,
     _transpose_transpose,
+    batch=lanewise(lambda p, lanes: {"axes": _after(lanes, p["axes"])}),
     examples=_transpose_examples,
 )
 
@@ -325,8 +333,25 @@ def _slice_examples() -> Iterable[Example]:
     yield Example((sample(),), {"start": (), "size": (), "step": ()})
 
 
+def _slice_lanes(params: Mapping[str, Any], lanes: Shape) -> Mapping[str, Any]:
+    rank = len(lanes)
+    return {
+        "start": (*(0,) * rank, *params["start"]),
+        "size": (*lanes, *params["size"]),
+        "step": (*(1,) * rank, *params["step"]),
+    }
+
+
 #: Element i along axis k is element ``start[k] + i*step[k]`` of the operand, for i below ``size[k]``.
-slice_ = linear("slice", _slice_numpy, View(_slice_read), _slice_type, _slice_transpose, examples=_slice_examples)
+slice_ = linear(
+    "slice",
+    _slice_numpy,
+    View(_slice_read),
+    _slice_type,
+    _slice_transpose,
+    batch=lanewise(_slice_lanes),
+    examples=_slice_examples,
+)
 
 
 # pad ------------------------------------------------------------------------------------------------------------------
@@ -393,6 +418,11 @@ def _pad_examples() -> Iterable[Example]:
     yield Example((sample(2, dtype="int64"),), {"low": (1,), "high": (1,), "step": (1,), "fill": 7}, smooth=False)
 
 
+def _pad_lanes(params: Mapping[str, Any], lanes: Shape) -> Mapping[str, Any]:
+    none, ones = (0,) * len(lanes), (1,) * len(lanes)
+    return {"low": (*none, *params["low"]), "high": (*none, *params["high"]), "step": (*ones, *params["step"])}
+
+
 #: ``low`` and ``high`` elements of ``fill`` around the operand and ``step - 1`` between its elements, along each axis.
 pad = Op(
     name="pad",
@@ -401,5 +431,6 @@ pad = Op(
     lower=View(_pad_read),
     vjp=_pad_vjp,
     jvp=_pad_jvp,
+    batch=lanewise(_pad_lanes),
     examples=_pad_examples,
 )
