@@ -316,18 +316,21 @@ class Body:
 
     def carry_on(self, carries: Sequence[Carry], scope: Scope) -> None:
         """Give all carries their next values, which may be what others were."""
-        scalars = [item for item in carries if self.plan.buffers[item.buffer].place == "scalar"]
-        texts = [self.element(item.node, (), scope) for item in scalars]
-        changing = {self.scalars[item.buffer] for item in scalars}
-        texts = [self.assign("next", text, scope) if text in changing else text for text in texts]
+        single = [item for item in carries if product(item.node.shape) == 1]
+        changing = {self.scalars[x.buffer] for x in single if self.plan.buffers[x.buffer].place == "scalar"}
+        writes: list[str] = []
+        for item in single:
+            at: Coordinates = (0,) * len(item.node.shape)
+            text = self.element(item.node, at, scope)
+            if text in changing or not (text.isidentifier() or is_literal(text)):
+                text = self.assign("next", text, scope)
+            scalar = self.plan.buffers[item.buffer].place == "scalar"
+            to = self.scalars[item.buffer] if scalar else self.place(item.buffer, at, scope)
+            writes.append(f"{to} = {text}")
         for item in carries:
-            if item in scalars:
-                continue
-            if item.node.shape:
+            if item not in single:
                 scope.lines.append(f"m.copy({self.array(item.buffer)}, {self.array(self.storage.buffer(item.node))})")
-            else:
-                scope.lines.append(f"{self.place(item.buffer, (), scope)} = {self.element(item.node, (), scope)}")
-        scope.lines += [f"{self.scalars[item.buffer]} = {text}" for item, text in zip(scalars, texts, strict=True)]
+        scope.lines += writes
 
     def head(self, loop: Loop) -> list[str]:
         """How a loop begins; lines after the first belong to its body."""
@@ -357,7 +360,8 @@ class Body:
                 hint = self.hint(item.node)
                 in_array = self.plan.buffers[item.buffer].place != "scalar"
                 text = self.assign(hint + self.suffix(item.index) if in_array else hint, text, scope)
-            scope.known[(item.node, item.index)] = text
+            if not isinstance(item.node.op.lower, Carried) or self.plan.buffers[item.buffer].place == "scalar":
+                scope.known[(item.node, item.index)] = text  # a carry in an array becomes something else
             self.keep(item.node, item.buffer, item.index, text, scope)
         elif isinstance(item, Start):
             self.start(item, scope)

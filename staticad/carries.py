@@ -12,6 +12,7 @@ from staticad.ir import Node
 from staticad.loops import Carry, Choice, Compute, Item, Loop, Test, Tile, leaves, parts, statements
 from staticad.plan import Use, in_place, item_uses
 from staticad.schedule import Schedule
+from staticad.shapes import product
 from staticad.store import Storage
 
 #: The loops around a statement, from the one whose steps follow each other on, and the statement.
@@ -28,7 +29,7 @@ def settle(schedule: Schedule) -> None:
         same: dict[Node, Node] = {}
         elsewhere = {buffer for item in within(loop.body) if isinstance(item, Choice) for buffer in item.writes}
         elsewhere |= {statement.buffer for _, statement in statements(loop.test)}
-        for item in [x for x in loop.after if x.node.shape]:
+        for item in [x for x in loop.after if product(x.node.shape) != 1]:
             new = storage.buffer(item.node)
             if new in loop.inside - elsewhere and in_place(uses[new], uses.get(item.buffer, []), -1):
                 same[new] = item.buffer
@@ -78,7 +79,7 @@ def made_by(storage: Storage, loop: Loop, item: Carry) -> Maker | None:
     """The one statement that computes what a carry becomes, and the loops it is in; None where there are several."""
     new = storage.buffer(item.node)
     found = [(path, statement) for path, statement in statements(loop.body) if statement.buffer is new]
-    if not item.node.shape or len(found) != 1:
+    if product(item.node.shape) == 1 or len(found) != 1:  # single elements are local variables
         return None
     path, leaf = found[0]
     around = (loop, *path)

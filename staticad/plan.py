@@ -271,9 +271,10 @@ def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Nod
         elif isinstance(statement, Tile):
             written, reads = (path, statement.target), statement.sources
         elif isinstance(statement, Carry):
-            reads = [(storage.buffer(statement.node), None)] if statement.node.shape else []
-            reads = reads or storage.element_reads(statement.node, ())
-            written = (path, None if statement.node.shape else ())
+            one = (0,) * len(statement.node.shape) if product(statement.node.shape) == 1 else None
+            reads = [(storage.buffer(statement.node), None)]
+            reads = reads if one is None else storage.element_reads(statement.node, one)
+            written = (path, one)
         else:
             reads = [(storage.buffer(x), None) for x in statement.node.args]
         run_time, address = checks_indices(storage, statement), isinstance(statement, Tile)

@@ -372,3 +372,57 @@ def test_an_operand_made_before_a_loop() -> None:
     last, found = compiled(every, a, b)
     same(last, s, "float64", units=1e4)
     same(found, np.stack(rows), "float64", units=1e4)
+
+
+@pytest.mark.parametrize("n", [3, 17])
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=str)
+def test_many_systems_and_one_are_jaxs(n: int, axes: tuple[Any, Any]) -> None:
+    """`vmap`; with one matrix for all, the right-hand sides are columns."""
+    jax = pytest.importorskip("jax")
+    jnp = jax.numpy
+
+    def f(m: Any, a: Any, b: Any) -> Any:
+        factor = m.linalg.cholesky(a @ a.T)
+        return m.linalg.solve(a, b), m.linalg.slogdet(a)[1], factor, m.linalg.inv(a), m.linalg.det(a)
+
+    a = matrices(4, n, n) if axes[0] == 0 else matrices(n, n)
+    b = np.random.default_rng(1).uniform(-1, 1, (4, n) if axes[1] == 0 else (n,))
+    found = compiled(ad.vmap(lambda a, b: f(ad, a, b), in_axes=axes), a, b)
+    with jax.enable_x64(True):
+        for actual, expected in zip(found, jax.vmap(lambda a, b: f(jnp, a, b), in_axes=axes)(a, b), strict=True):
+            same(actual, expected, "float64")
+
+
+@pytest.mark.parametrize("n", [3, 17])
+def test_jacobians_of_systems_are_jaxs(n: int) -> None:
+    jax = pytest.importorskip("jax")
+    a, b = matrices(n, n), np.random.default_rng(1).uniform(-1, 1, n)
+
+    def derivatives(a: Any, b: Any) -> Any:
+        x = ad.linalg.solve(a, b)
+        return [*ad.jacobian(x, [a, b]), ad.hessian(ad.sum(x * x), b)]
+
+    found = compiled(derivatives, a, b)
+    with jax.enable_x64(True):
+        solve = jax.numpy.linalg.solve
+        expected = [
+            *jax.jacobian(solve, argnums=(0, 1))(a, b),
+            jax.hessian(lambda b: (solve(a, b) ** 2).sum())(b),
+        ]
+        for actual, x in zip(found, expected, strict=True):
+            same(actual, x, "float64")
+
+
+def test_factors_with_any_pivots_touch_nothing_else() -> None:
+    from staticad.ops.linear_algebra import lu_solve
+    from staticad.tensor import wrap
+
+    n = 9
+    f, b = np.zeros((n, n + 1)), np.arange(float(n)).reshape(n, 1)
+    f[:, :n], f[:, n] = np.eye(n), [-1e300, 1e300, np.nan, np.inf, -np.inf, 100, -3, 7, 8]
+    expected = b.copy()
+    for k, p in enumerate([0, n - 1, 0, n - 1, 0, n - 1, 0, 7, 8]):
+        expected[[k, p]] = expected[[p, k]]
+    x, y = ad.input("f", f.shape), ad.input("b", b.shape)
+    out = wrap(lu_solve(x.node, y.node, trans=False))
+    np.testing.assert_array_equal(ad.compile([x, y], out)(f, b), expected)

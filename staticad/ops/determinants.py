@@ -17,6 +17,7 @@ from staticad.lowering import Formula
 from staticad.ops import arithmetic, creation, indexing, logic, reductions, transcendental, views
 from staticad.ops.linear_algebra import (
     WRITTEN_OUT,
+    every_lane,
     identity_like,
     inv,
     lu,
@@ -113,6 +114,7 @@ det = Op(
     vjp=_det_vjp,
     jvp=_det_jvp,
     examples=_det_examples,
+    batch=every_lane,
 )
 
 
@@ -175,6 +177,7 @@ cofactors = Op(
     vjp=_cofactors_vjp,
     jvp=_cofactors_jvp,
     examples=_det_examples,
+    batch=every_lane,
 )
 
 
@@ -208,6 +211,7 @@ log_abs_det = Op(
     vjp=_log_abs_det_vjp,
     jvp=_log_abs_det_jvp,
     examples=square_examples,
+    batch=every_lane,
 )
 
 
@@ -231,4 +235,5 @@ det_sign = Op(
     jvp=no_jvp,
     examples=_det_examples,
     differentiable=False,
+    batch=every_lane,
 )

@@ -19,10 +19,11 @@ from staticad.errors import ShapeError
 from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Call, Formula
 from staticad.ops import creation, logic, views
+from staticad.ops.indexing import moved
 from staticad.ops.products import contract
-from staticad.ops.rules import accumulate, no_jvp, no_vjp, require_kind, types_text
+from staticad.ops.rules import accumulate, lanewise, no_jvp, no_vjp, require_kind, types_text
 from staticad.ops.views import sample
-from staticad.shapes import add
+from staticad.shapes import Shape, add, product
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +45,20 @@ def system(name: str, a: ArrayType, b: ArrayType) -> ArrayType:
     if b.ndim != a.ndim or b.shape[:-1] != a.shape[:-1] or b.dtype != a.dtype:
         raise ShapeError(f"{name}: {types_text((a, b))}: dtype, batch and rows of both must be the same")
     return b
+
+
+def solve_lanes(node: Node, operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> Node | None:
+    """The batching rule of systems: where all lanes have one matrix, its factors are too, and lanes are columns."""
+    a, b = operands
+    if batched[0]:
+        return every_lane(node, operands, batched, lanes)
+    rank, k, m = len(lanes), len(b.shape), b.shape[-1]
+    columns = moved(b, range(rank), range(k - rank - 1, k - 1))
+    found = node.op(a, views.reshape(columns, shape=(*a.shape[:-1], m * product(lanes))), **node.params)
+    return moved(views.reshape(found, shape=columns.shape), range(k - rank - 1, k - 1), range(rank))
+
+
+every_lane = lanewise()
 
 
 # Parts that the rules are made of -------------------------------------------------------------------------------------
@@ -154,6 +169,7 @@ cholesky = Op(
     vjp=_cholesky_vjp,
     jvp=_cholesky_jvp,
     examples=_cholesky_examples,
+    batch=every_lane,
 )
 
 
@@ -224,6 +240,7 @@ solve_triangular = Op(
     vjp=_triangular_vjp,
     jvp=_triangular_jvp,
     examples=_triangular_examples,
+    batch=solve_lanes,
 )
 
 
@@ -269,6 +286,7 @@ lu = Op(
     jvp=no_jvp,
     examples=_lu_examples,
     differentiable=False,
+    batch=every_lane,
 )
 
 
@@ -281,7 +299,7 @@ def _lu_solve_type(f: ArrayType, b: ArrayType, *, trans: bool) -> ArrayType:
 
 def _lu_solve_numpy(f: Array, b: Array, *, trans: bool) -> Array:
     n = f.shape[-2]
-    a, x, swaps = f[..., :n], np.array(b), f[..., n].astype(int)
+    a, x, swaps = f[..., :n], np.array(b), np.clip(f[..., n], 0, max(n - 1, 0)).astype(int)
 
     def exchange(order: Sequence[int]) -> None:
         for at in np.ndindex(x.shape[:-2]):
@@ -316,6 +334,7 @@ lu_solve = Op(
     jvp=no_jvp,
     examples=_lu_solve_examples,
     differentiable=False,
+    batch=solve_lanes,
 )
 
 
@@ -367,6 +386,7 @@ solve = Op(
     vjp=_solve_vjp,
     jvp=_solve_jvp,
     examples=_solve_examples,
+    batch=solve_lanes,
 )
 
 
@@ -407,4 +427,5 @@ inv = Op(
     vjp=_inv_vjp,
     jvp=_inv_jvp,
     examples=square_examples,
+    batch=every_lane,
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from staticad.runtime.flow import declared
 from staticad.runtime.kernels.triangular import add_product, half, over_row, reciprocal, solve, turned
 from staticad.runtime.kernels.vectors import BIT, INT, SIZE, Code, size
 
@@ -114,11 +115,11 @@ def lu(code: Code) -> ir.Function:
                 right, below, late = code.at(a, split), code.at(a, down), code.at(pivots, code.mul(split, step))
                 corner, left = code.at(below, split), code.sub(m, split)
                 builder.call(lu(code), [a, am, m, split, pivots, step, alone])
-                builder.call(exchange(code), [right, am, rest, pivots, step, split, BIT(0)])
+                builder.call(exchange(code), [right, am, rest, pivots, step, split, m, BIT(0)])
                 builder.call(solve(code), [a, am, one, BIT(1), BIT(0), right, am, one, split, rest, alone])
                 add_product(code, below, am, one, right, am, one, corner, am, one, left, rest, split, alone)
                 builder.call(lu(code), [corner, am, left, rest, late, step, alone])
-                builder.call(exchange(code), [below, am, split, late, step, rest, BIT(0)])
+                builder.call(exchange(code), [below, am, split, late, step, rest, left, BIT(0)])
                 with code.steps(rest, 1) as k:
                     place = code.at(late, code.mul(k, step))
                     offset = builder.sitofp(split, code.element)
@@ -174,13 +175,18 @@ def lu_block(code: Code) -> ir.Function:
 
 
 def exchange(code: Code) -> ir.Function:
-    """Row k of n elements exchanged with row ``pivots[k step]``, for k from 0 on, or with ``back`` down to 0."""
+    """Row k of n elements exchanged with row ``pivots[k step]``, for k from 0 on, or with ``back`` down to 0.
 
-    def write(code: Code, a: Any, am: Any, n: Any, pivots: Any, step: Any, count: Any, back: Any) -> None:
+    Whatever stands there, none but the ``rows`` of the matrix are touched."""
+
+    def write(code: Code, a: Any, am: Any, n: Any, pivots: Any, step: Any, count: Any, rows: Any, back: Any) -> None:
         builder, lanes = code.builder, code.lanes
+        name = f"llvm.fptosi.sat.i64.f{code.bits}"
+        whole = declared(builder.module, ir.FunctionType(SIZE, [code.element]), name)
         with code.steps(count, 1) as t:
             k = builder.select(back, code.sub(code.sub(count, t), 1), t)
-            p = builder.fptosi(builder.load(code.at(pivots, code.mul(k, step))), SIZE)
+            p = builder.call(whole, [builder.load(code.at(pivots, code.mul(k, step)))])
+            p = builder.select(code.test(p, "<", 0), size(0), code.smaller(p, code.sub(rows, 1)))
             with builder.if_then(code.test(p, "!=", k)):
                 x, y = code.at(a, code.mul(k, am)), code.at(a, code.mul(p, am))
 
@@ -192,4 +198,4 @@ def exchange(code: Code) -> ir.Function:
                 over_row(code, n, swap)
 
     p = code.pointer
-    return code.define("exchange", [p, SIZE, SIZE, p, SIZE, SIZE, BIT], write)
+    return code.define("exchange", [p, SIZE, SIZE, p, SIZE, SIZE, SIZE, BIT], write)

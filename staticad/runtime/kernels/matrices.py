@@ -84,9 +84,9 @@ def write_lu_solve(module: ir.Module, symbol: str, element: Any) -> None:
                 builder.call(solve(code), [a, one, wide, no, no, x, m, one, n, m, alone])
                 copy_negative(code, x, x, count)
                 builder.call(solve(code), [a, one, wide, yes, yes, x, m, one, n, m, alone])
-                builder.call(exchange(code), [x, m, m, code.at(a, n), wide, n, yes])
+                builder.call(exchange(code), [x, m, m, code.at(a, n), wide, n, n, yes])
             with other:
-                builder.call(exchange(code), [x, m, m, code.at(a, n), wide, n, no])
+                builder.call(exchange(code), [x, m, m, code.at(a, n), wide, n, n, no])
                 builder.call(solve(code), [a, wide, one, yes, no, x, m, one, n, m, alone])
                 copy_negative(code, x, x, count)
                 builder.call(solve(code), [a, wide, one, no, yes, x, m, one, n, m, alone])
@@ -168,7 +168,7 @@ def plain_lu_solve(out: Any, f: Any, b: Any, trans: bool, alone: bool) -> None:
     n = b.shape[-2]
     out[...] = b
     for at in np.ndindex(b.shape[:-2]):
-        x, a, pivots = out[at], f[at][:, :n], f[at][:, n].astype(int)
+        x, a, pivots = out[at], f[at][:, :n], np.clip(f[at][:, n], 0, max(n - 1, 0)).astype(int)
         if trans:
             plain_solve(a.T, x, True, False)
             plain_solve(a.T, x, False, True)
