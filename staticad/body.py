@@ -507,7 +507,8 @@ class Body:
         node, lower = item.node, item.node.op.lower
         assert isinstance(lower, Call)
         arrays = [self.array(item.buffer), *(self.array(self.storage.buffer(x)) for x in node.args)]
-        scope.lines.append(f"m.{lower.function}({', '.join([*arrays, *lower.params(node.params)])})")
+        alone = str(not self.module.threads)
+        scope.lines.append(f"m.{lower.function}({', '.join([*arrays, *lower.params(node.params), alone])})")
 
     def tile(self, item: Tile, scope: Scope) -> None:
         """Calls of the product kernel, in loops over the letters that it does not cover."""

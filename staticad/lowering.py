@@ -163,16 +163,25 @@ class Carried:
 
 @dataclass(frozen=True)
 class Call:
-    """A library function of the runtime, ``m.name(out, *operands, ...)``; breaks fusion.
+    """A library function of the runtime, ``m.name(out, *operands, ..., alone)``; breaks fusion.
 
-    ``params`` turns the node's parameters into extra arguments (expressions)."""
+    ``params`` turns the node's parameters into extra arguments (expressions). ``alone``: on the calling thread."""
 
     function: str
     params: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda params: ()
 
 
+@dataclass(frozen=True)
+class Formula:
+    """Computed as what ``write(node)`` makes of other operations, which is put in its place when the graph is compiled.
+
+    For what has a better derivative than the formula's."""
+
+    write: Callable[[Node], Node]
+
+
 Lowering: TypeAlias = (
-    Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Branch | Carried | Call
+    Source | Uninitialised | Map | View | Reduce | Contract | Update | Repeat | Branch | Carried | Call | Formula
 )
 
 

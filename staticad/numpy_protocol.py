@@ -76,6 +76,8 @@ FUNCTIONS: dict[Any, tuple[Callable[..., Any], int]] = {
     np.linalg.trace: (linalg.trace, 1), np.linalg.diagonal: (linalg.diagonal, 1),
     np.linalg.matrix_norm: (linalg.matrix_norm, 1), np.linalg.matrix_transpose: (manipulation.matrix_transpose, 1),
     np.linalg.matrix_power: (linalg.matrix_power, 2),
+    np.linalg.cholesky: (linalg.cholesky, 1), np.linalg.solve: (linalg.solve, 2), np.linalg.inv: (linalg.inv, 1),
+    np.linalg.det: (linalg.det, 1), np.linalg.slogdet: (linalg.slogdet, 1),
 }
 
 #: Where NumPy's name of an argument is not the one here.

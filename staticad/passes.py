@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from staticad.autodiff import pull
 from staticad.costs import ARRAY
-from staticad.ir import ArrayType, Graph, Node, toposort
+from staticad.ir import ArrayType, Graph, Node
 from staticad.ops import creation, sources
 from staticad.parallel import Mode
 from staticad.pipeline import Compiled, compile_nodes

@@ -34,7 +34,7 @@ from staticad.loops import (
     statements,
     substitute_all,
 )
-from staticad.lowering import Branch, Contract, Map, Reduce, Repeat, Steps, Uninitialised, Update, View, extents
+from staticad.lowering import Branch, Call, Contract, Map, Reduce, Repeat, Steps, Uninitialised, Update, View, extents
 from staticad.shapes import Dim, Symbol, add, mul, symbol, symbols
 from staticad.store import Reads, Storage, choose_storage, extend, fresh_vars
 from staticad.tiles import Cut, cuts, indices
@@ -191,6 +191,7 @@ class Builder:
         self.seen |= set(nodes)
         for carry in steps.carries:
             storage.root[carry] = carry
+        self.called(body, nodes)
         nodes = self.invariant(body, steps, nodes)
         nexts = {carry: x for carry, x in zip(steps.carries, steps.nexts, strict=True) if x not in tested}
         stored = extend(storage, nodes, wanted, nexts)
@@ -233,6 +234,7 @@ class Builder:
             known = dict.fromkeys(self.seen)
             nodes = [x for value in values.values() for x in newly(value, known)]
             self.seen |= set(nodes)
+            self.called(body, nodes)
             stored = extend(storage, nodes, [])
             self.fill(items, stored)
             for node, value in values.items():
@@ -252,15 +254,29 @@ class Builder:
                 found |= {buffer for buffer, _ in self.storage.element_reads(x, tuple(fresh_vars(len(x.shape))))}
         return found
 
+    def called(self, body: list[Item], nodes: Sequence[Node]) -> None:
+        """Store what library functions among ``nodes`` read from memory and nothing has kept there, from outside."""
+        own = set(nodes)
+        operands = dict.fromkeys(x for node in nodes if isinstance(node.op.lower, Call) for x in node.args)
+        missing = [x for x in operands if x not in own and not self.storage.has_memory(x)]
+        self.fill(body, extend(self.storage, missing, missing))
+
     def invariant(self, body: list[Item], steps: Steps, nodes: Sequence[Node]) -> list[Node]:
-        """Compute before a loop what no step changes, if it is more than a view; returns the rest of ``nodes``."""
+        """Compute before a loop what no step changes, if it is more than a view or a library function reads it.
+
+        Returns the rest of ``nodes``."""
         changing: set[Node] = set(steps.carries)
         for node in nodes:
             if node.params.get("var") == steps.var or any(x in changing for x in node.args):
                 changing.add(node)
         still = [x for x in nodes if x not in changing]
         read = {x for node in nodes if node in changing for x in node.args if x not in changing}
-        dear = [x for x in still if x in steps.nexts or (x in read and isinstance(x.op.lower, Map) and x.args)]
+        called = {x for node in nodes if node in changing and isinstance(node.op.lower, Call) for x in node.args}
+        dear = [
+            x
+            for x in still
+            if x in steps.nexts or x in called or (x in read and isinstance(x.op.lower, Map) and x.args)
+        ]
         self.fill(body, extend(self.storage, still, dear))
         return [x for x in nodes if x in changing]
 

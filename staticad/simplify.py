@@ -8,11 +8,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from staticad.ir import Graph, Node, Op, rewrite
+from staticad.lowering import Formula
 from staticad.ops import (
     arithmetic,
     calls,
     creation,
     indexing,
+    linear_algebra,
     logic,
     products,
     reductions,
@@ -29,6 +31,7 @@ from staticad.power_rules import (
     power_of_constant,
     power_of_half,
 )
+from staticad.small_matrices import small_cholesky, small_lu, small_lu_solve, small_triangular
 from staticad.small_products import small_product
 from staticad.stable import STABLE, log_softmax, under_views
 from staticad.view_rules import (
@@ -90,6 +93,12 @@ def after_constants(node: Node) -> Node | None:
     """Constants are there from the start: nobody waits for them."""
     x, *others = node.args
     return x if constant(x) is not None or all(constant(under_views(y)[0]) is not None for y in others) else None
+
+
+def written_out(node: Node) -> Node | None:
+    """What has a formula is that."""
+    lower = node.op.lower
+    return lower.write(node) if isinstance(lower, Formula) else None
 
 
 def drop_same_shape(node: Node) -> Node | None:
@@ -314,6 +323,7 @@ FOLDED = (
 ROUNDING = (arithmetic.floor, arithmetic.ceil, arithmetic.trunc, arithmetic.round_, arithmetic.sign, arithmetic.relu)
 COMPARISONS = (logic.equal, logic.not_equal, logic.less, logic.less_equal, logic.greater, logic.greater_equal)
 SELECTIVE = (arithmetic.maximum, arithmetic.minimum, logic.bitwise_and, logic.bitwise_or)
+FORMULAS = tuple(op for op in TABLE.values() if isinstance(op.lower, Formula))
 LOGICAL = (logic.logical_and, logic.logical_or)
 EXTREME = (reductions.max_, reductions.min_, reductions.any_, reductions.all_)
 
@@ -347,6 +357,10 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     reductions.sum_:       (sum_constant,),
     indexing.update_slice: (update_everything,),
     products.contract:     (small_product,),
+    linear_algebra.cholesky:         (small_cholesky,),
+    linear_algebra.solve_triangular: (small_triangular,),
+    linear_algebra.lu:               (small_lu,),
+    linear_algebra.lu_solve:         (small_lu_solve,),
 }
 OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
     (FOLDED,               fold),
@@ -359,6 +373,7 @@ OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
     (REDUCTIONS,           sum_of_transpose),
     (REDUCTIONS,           reduce_of_merged),
     (EXTREME,              reduce_constant),
+    (FORMULAS,             written_out),
     (TABLE.values(),       map_of_views),
     (TABLE.values(),       map_of_merged),
 )

@@ -53,8 +53,10 @@ def map_of_merged(node: Node) -> Node | None:
 
 
 def _merges(node: Node) -> bool:
-    """Whether a node is a reshape that only merges axes (and adds or drops axes of size 1)."""
-    if node.op is not views.reshape:
+    """Whether a node is a reshape that only merges axes (and adds or drops axes of size 1).
+
+    Not of what has no elements, where any axes make any others."""
+    if node.op is not views.reshape or product(node.shape) == 0:
         return False
     groups = views.reshape_groups(node.args[0].shape, node.shape)
     covered = sum(len(new) for _, new in groups) == sum(d != 1 for d in node.shape)

@@ -192,6 +192,14 @@ def reductions() -> Case:
     return Case([x], [ad.mean(x), ad.var(x, axis=0), ad.max(x, axis=1), ad.argmax(x, axis=1), ad.logsumexp(x, axis=1)])
 
 
+def factors() -> Case:
+    """A few rows are written out, also in a loop; of more, a library function makes the factors, once."""
+    x, a, b = ad.input("x", (2, 2)), ad.input("a", ("n", "n")), ad.input("b", ("n",))
+    step = ad.scan(lambda p, _: (ad.linalg.cholesky(p @ p.T + ad.eye(2)), None), x, length=3)
+    solved = ad.linalg.solve(a + ad.eye(a.shape[0]) * 9, b)
+    return Case([x, a, b], [step[0], solved, ad.grad(ad.sum(solved), b)])
+
+
 def split() -> Case:
     x = ad.input("x", ("n", 4))
     y = x
@@ -205,7 +213,8 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     program.__name__: program
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
-        cumulative_sum, stencil, convolution, products, scalars, swap, reverse, adam, integers, reductions, split,
+        cumulative_sum, stencil, convolution, products, scalars, swap, reverse, adam, integers, reductions, factors,
+        split,
     )
 }
 # fmt: on

@@ -24,7 +24,7 @@ LAYERS = """
     ir
     lowering
     ops
-    interpret view_rules small_products
+    interpret view_rules small_products small_matrices
     stable
     closed_forms
     autodiff power_rules unit_lanes sparsity
@@ -77,7 +77,7 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "control", "calls", "table",
+    "views", "reductions", "products", "indexing", "control", "calls", "linear_algebra", "determinants", "table",
 ]
 # fmt: on
 

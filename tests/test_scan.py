@@ -500,3 +500,34 @@ def test_a_carried_number_of_a_large_program() -> None:
     t = RNG.normal(size=given.shape)
     near = [f(given + s * t)[0] for s in (1e-6, -1e-6)]
     np.testing.assert_allclose(np.sum(slope * t), (near[0] - near[1]) / 2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
+@pytest.mark.parametrize("step", ["fibonacci", "swap", "read by a kernel", "both"])
+def test_carries_of_one_element(shape: tuple[int, ...], step: str) -> None:
+    """As local variables, or in memory where a kernel reads them; either may become what the other was."""
+    m = np.full((7, 7), 0.01) + np.eye(7)
+
+    def last(np: Any, x: Any) -> Any:
+        return np.reshape(np.linalg.solve(m, np.broadcast_to(np.reshape(x, (1,)), (7,)))[0], shape)
+
+    steps: dict[str, Any] = {
+        "fibonacci": lambda np, a, b: (b, a + b),
+        "swap": lambda np, a, b: (b, a),
+        "read by a kernel": lambda np, a, b: (last(np, b), a),
+        "both": lambda np, a, b: (b + last(np, a), last(np, b) - a),
+    }
+    a, b = ad.input("a", shape), ad.input("b", shape)
+    found, _ = ad.scan(lambda carry, _: (steps[step](ad, *carry), None), (a, b), length=5)
+    given = np.full(shape, 0.3), np.full(shape, 0.7)
+    expected = given
+    for _ in range(5):
+        expected = steps[step](np, *expected)
+    f = ad.compile([a, b], [*found, *ad.grad(ad.sum(found[0] + 2 * found[1]), [a, b])])
+    *actual, ga, gb = f(*given)
+    for x, y in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12)
+    # Linear in both: the gradient is what the loop makes of each alone.
+    for g, start in ((ga, (1.0, 0.0)), (gb, (0.0, 1.0))):
+        x, y = f(*(np.full(shape, s) for s in start))[:2]
+        np.testing.assert_allclose(g, x + 2 * y, rtol=1e-12)

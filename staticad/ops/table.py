@@ -11,7 +11,9 @@ from staticad.ops import (
     calls,
     control,
     creation,
+    determinants,
     indexing,
+    linear_algebra,
     logic,
     products,
     reductions,
@@ -23,7 +25,7 @@ from staticad.ops import (
 
 FAMILIES = (
     sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control,
-    calls,
+    calls, linear_algebra, determinants,
 )  # fmt: skip
 
 
