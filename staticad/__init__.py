@@ -16,7 +16,7 @@ from importlib import import_module
 from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
-from staticad import errors, linalg, nn, optim, special
+from staticad import errors, implicit, linalg, nn, optim, special
 from staticad.creation import (
     arange,
     asarray,
@@ -310,6 +310,7 @@ __all__ = [
     "hvp",
     "hypot",
     "identity",
+    "implicit",
     "inf",
     "input",
     "int8",
