@@ -186,16 +186,17 @@ from staticad.functions.reductions import (
     var,
 )
 from staticad.shapes import dim
-from staticad.sparse import SparseFunction, sparse_hessian, sparse_jacobian
 from staticad.tensor import Parameter, Tensor, no_grad, zero_grad
 from staticad.transforms import vectorize, vmap
 
 if TYPE_CHECKING:
-    from staticad import func, testing
+    from staticad import func, implicit, testing
+    from staticad.sparse import SparseFunction, sparse_hessian, sparse_jacobian
 
 __version__ = "0.1.0"
 newaxis = None
-SELDOM = ("func", "testing")
+SELDOM = ("func", "implicit", "testing")
+SPARSE = ("SparseFunction", "sparse_hessian", "sparse_jacobian")
 
 
 def __getattr__(name: str) -> Any:
@@ -205,6 +206,8 @@ def __getattr__(name: str) -> Any:
     """
     if name in SELDOM:
         return import_module(f"staticad.{name}")
+    if name in SPARSE:
+        return getattr(import_module("staticad.sparse"), name)
     from staticad.functions.lifted import lift
     from staticad.lowering import Map
     from staticad.ops.table import TABLE
@@ -313,6 +316,7 @@ __all__ = [
     "hvp",
     "hypot",
     "identity",
+    "implicit",
     "inf",
     "input",
     "int8",

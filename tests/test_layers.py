@@ -48,7 +48,7 @@ LAYERS = """
     passes
     tensor+functions
     creation linalg evaluate derivatives
-    nn optim random numpy_protocol transforms
+    nn optim random numpy_protocol transforms implicit
     special
     function
     sparse tracing
@@ -61,7 +61,8 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 
 # What a part may not see, whatever stands above it.
 # fmt: off
-PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special"}
+PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
+            "implicit"}
 LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "effort", "plan",
             "parallel", "products", "body", "kernels", "outline", "emit", "report"}
 BLIND: dict[str, set[str]] = {
