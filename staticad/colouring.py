@@ -68,9 +68,14 @@ def symmetric(pattern: Sparse) -> Colouring:
         memory = seen, seen.copy(), np.zeros(size + 1, "int64")
         return Colouring(found, loops.run(loops.stars, steps, (pattern.indptr, pattern.indices, order), found, *memory))
 
-    orders = np.argsort(per_column, kind="stable"), np.arange(size)
-    found = [one for one in map(greedy, orders) if one is not None]
-    return min(found, key=lambda one: one.count) if found else _each_alone(size)
+    best: Colouring | None = None
+    for order in (np.argsort(per_column, kind="stable"), np.arange(size)):
+        found = greedy(order)
+        if found is not None and (best is None or found.count < best.count):
+            best = found
+        if best is not None and best.count <= 3:  # as few as a path takes
+            break
+    return best or _each_alone(size)
 
 
 def _each_alone(size: int) -> Colouring:
