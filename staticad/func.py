@@ -27,6 +27,7 @@ from staticad import derivatives, transforms
 from staticad.creation import zeros_like
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.function import check_closed
 from staticad.functions.custom import fitted
 from staticad.functions.operands import as_tensor
 from staticad.ir import Node
@@ -188,11 +189,13 @@ class Halves:
 
         self.trace = Trace(f, args, kwargs)
         inputs = [x.node for x in self.trace.inputs]
+        results = [x.node for x in self.trace.results]
+        check_closed(inputs, results)
         outs = [x.node for x in leaves(self.trace.nest[0]) if isinstance(x, Tensor)]
         self.moving = [can_require_grad(x.dtype) for x in inputs]
         seeds = [x for x in outs if can_require_grad(x.dtype)]
         targets = [x for x, moves in zip(inputs, self.moving, strict=True) if moves]
-        self.passes = Passes(name, inputs, [x.node for x in self.trace.results], seeds, targets)
+        self.passes = Passes(name, inputs, results, seeds, targets)
 
     def __call__(self, arrays: list[Any]) -> Sequence[Array]:
         """The results, and what `pulled` needs of them."""

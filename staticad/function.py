@@ -115,7 +115,7 @@ class Function:
         results = [out.node for out in flat]
         self._results = results
         replaced = {_storage_node(name, p): _new_value(name, p, t) for p, t in updates.items()}
-        _check_closed(nodes, [*results, *replaced.values()])
+        check_closed(nodes, [*results, *replaced.values()])
         _check_sizes(name, nodes, [*results, *replaced.values()])
         from staticad.passes import build  # the compiler is imported when there is something to compile
 
@@ -363,7 +363,7 @@ def _owner(leaf: Node, inputs: Sequence[Tensor]) -> Tensor | None:
     return owner if isinstance(owner, Tensor) else None
 
 
-def _check_closed(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+def check_closed(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
     """Raise `GraphError` unless every input that the outputs depend on is in ``inputs``."""
     given = set(inputs)
     for node in toposort(outputs):

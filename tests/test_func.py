@@ -21,6 +21,7 @@ jax.config.update("jax_enable_x64", True)
 
 rng = np.random.default_rng(5)
 MATRIX, VECTOR = rng.normal(size=(4, 3)), rng.normal(size=3)
+OUTSIDE = ad.input("outside")
 NEST = {"w": MATRIX, "layers": [(VECTOR, 0.5), (rng.normal(size=3), -0.25)]}
 
 
@@ -477,6 +478,8 @@ def test_python_control_flow_is_refused() -> None:
         (lambda: func.vjp(lambda x: x, VECTOR, has_aux=True), GraphError, "pair"),
         (lambda: func.hvp(lambda x: x, (VECTOR,), (VECTOR,)), GraphError, "hvp: <lambda> returns .* no scalar"),
         (lambda: func.vmap(lambda x: x, in_axes=1)(VECTOR), ad.AxisError, "axis 1"),
+        (lambda: func.grad(lambda x: x * OUTSIDE)(1.0), GraphError, "depend on the input 'outside'"),
+        (lambda: func.vjp(lambda x: x * OUTSIDE, 1.0), GraphError, "depend on the input 'outside'"),
     ],
 )
 def test_errors(call: Callable[[], Any], error: type[Exception], text: str) -> None:
@@ -497,3 +500,35 @@ def test_a_function_that_failed_is_traced_again() -> None:
         g(VECTOR)
     fails = False
     same(g(VECTOR), VECTOR * 2)
+
+
+# ---- torch.func's conventions, where JAX has no others
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself
+def test_conventions_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    theirs, a, v = torch.func, torch.tensor(MATRIX), torch.tensor(VECTOR)
+
+    def agree(found: Any, expected: Any) -> None:
+        for x, y in zip(jax.tree_util.tree_leaves(found), torch.utils._pytree.tree_leaves(expected), strict=True):
+            np.testing.assert_allclose(x, y.numpy(), rtol=1e-12)
+
+    def f(xp: Any) -> Callable[..., Any]:
+        return lambda a, v: (xp.tanh(a @ v), {"twice": 2 * v})
+
+    for name in ("jacrev", "jacfwd"):
+        for argnums in (0, 1, (1, 0)):
+            given = {"argnums": argnums, "has_aux": True}
+            agree(getattr(func, name)(f(ad), **given)(MATRIX, VECTOR), getattr(theirs, name)(f(torch), **given)(a, v))
+    agree(func.hessian(scalar(ad), argnums=(0, 1))(MATRIX, VECTOR), theirs.hessian(scalar(torch), argnums=(0, 1))(a, v))
+    agree(
+        func.jvp(f(ad), (MATRIX, VECTOR), (MATRIX, VECTOR), has_aux=True),
+        theirs.jvp(f(torch), (a, v), (a, v), has_aux=True),
+    )
+    out, pullback, aux = func.vjp(f(ad), MATRIX, VECTOR, has_aux=True)
+    their_out, their_pullback, their_aux = theirs.vjp(f(torch), a, v, has_aux=True)
+    g = np.arange(4.0)
+    agree((out, pullback(g), aux), (their_out, their_pullback(torch.tensor(g)), their_aux))
+    slopes = func.vmap(func.grad(scalar(ad), argnums=1), (0, None))(MATRIX[:, None], VECTOR)
+    agree(slopes, theirs.vmap(theirs.grad(scalar(torch), argnums=1), (0, None))(a[:, None], v))
