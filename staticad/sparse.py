@@ -260,6 +260,11 @@ class SparseFunction:
         else:
             group, place = colours.colours[rows], columns
         width = pattern.shape[1] if way.mode == "reverse" else pattern.shape[0]
+        if colours.count * width > sparsity.MOST:
+            raise GraphError(
+                f"{self.name}: takes {colours.count} directions of {width} elements each, too many to be worth it; "
+                "differentiate the few outputs apart that depend on almost everything"
+            )
         entries = group * width + place
         pattern.data = np.arange(pattern.nnz)
         if self.format == "csc":

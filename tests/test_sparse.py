@@ -379,6 +379,14 @@ def test_what_is_dense_is_refused() -> None:
         total(np.ones(100_000))
 
 
+def test_what_takes_too_many_directions_is_refused() -> None:
+    x = ad.input("x", ("n",))
+    arrow = ad.sparse_jacobian(ad.concat([ad.reshape(ad.sum(x**2), (1,)), x[0] * x]), x)
+    assert arrow(np.ones(5)).nnz == 5 + 9
+    with pytest.raises(ad.GraphError, match="30000 directions"):
+        arrow(np.ones(30_000))
+
+
 def test_indices_out_of_range() -> None:
     x, k = ad.input("x", (3,)), ad.input("k", ("m",), "int64")
     jacobian = ad.sparse_jacobian(ad.take(x, k), x, inputs=[x, k])
