@@ -333,14 +333,17 @@ class Body:
         texts = [self.element(item.node, item.index or (), scope) for item in scalars]
         changing = {self.scalars[item.buffer] for item in scalars}
         texts = [self.assign("next", text, scope) if text in changing else text for text in texts]
+        writes: list[str] = []
         for item in carries:
             if item in scalars:
                 continue
             if item.index is None:
-                scope.lines.append(f"m.copy({self.array(item.buffer)}, {self.array(self.storage.buffer(item.node))})")
+                writes.append(f"m.copy({self.array(item.buffer)}, {self.array(self.storage.buffer(item.node))})")
             else:
                 text = self.element(item.node, item.index, scope)
-                scope.lines.append(f"{self.place(item.buffer, item.index, scope)} = {text}")
+                text = text if text.isidentifier() or is_literal(text) else self.assign("next", text, scope)
+                writes.append(f"{self.place(item.buffer, item.index, scope)} = {text}")
+        scope.lines += writes
         scope.lines += [f"{self.scalars[item.buffer]} = {text}" for item, text in zip(scalars, texts, strict=True)]
 
     def head(self, loop: Loop) -> list[str]:
