@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from benchmarks.fma import chains
-from staticad.runtime.kernels.products import contract
+from staticad.runtime.load import load
 
 SIZES = "2,3,4,5,6,7,8,10,12,16,20,24,32,33,48,64,65,96,100,128,200,256,384,512,768,1024"
 SHAPES = [
@@ -41,10 +41,22 @@ def best(run: Callable[[], Any], times: int = 15) -> float:
     return shortest
 
 
-@njit
-def ours(x, y, out, m, n, k, xm, xk, yk, yn, times):  # type: ignore[no-untyped-def]
-    for _ in range(times):
-        contract(x, y, out, 0, 0, 0, 1, m, n, k, 0, xm, xk, 0, yk, yn, 0, n, 1, False)
+TEXT = """
+from staticad.runtime.generated import entry, m
+
+
+@entry("i8({0}[::1], {0}[::1], {0}[::1], i8[::1])")
+def main(x, y, out, d):
+    for i in range(d[7]):
+        m.contract(x, y, out, 0, 0, 0, 1, d[0], d[1], d[2], 0, d[3], d[4], 0, d[5], d[6], 0, d[1], 1)
+    return 0
+"""
+
+
+def ours(x: Any, y: Any, out: Any, *numbers: int) -> None:
+    """``numbers``: m, n, k, the steps in x along m and k and in y along k and n, and how often the product is made."""
+    native = load(TEXT.format(x.dtype.str[1:]), "products").call
+    assert native(x.reshape(-1), y.reshape(-1), out.reshape(-1), np.array(numbers)) == 0
 
 
 def blas(letter: str) -> Any:
