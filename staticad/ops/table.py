@@ -8,6 +8,7 @@ from __future__ import annotations
 from staticad.ir import Op
 from staticad.ops import (
     arithmetic,
+    branches,
     calls,
     control,
     creation,
@@ -25,7 +26,7 @@ from staticad.ops import (
 
 FAMILIES = (
     sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control,
-    calls, linear_algebra, determinants,
+    branches, calls, linear_algebra, determinants,
 )  # fmt: skip
 
 
