@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, toposort
-from staticad.lowering import Branch, Carried, Choices, Map, Read, Repeat, Source, Steps, Update, View
-from staticad.ops import arithmetic, creation, sources
+from staticad.lowering import Branch, Carried, Choices, Map, Read, Repeat, Source, Steps, View
+from staticad.ops import creation, sources
 from staticad.ops.rules import no_jvp, no_vjp
 from staticad.shapes import Dim, Symbol, add, mul, symbol, symbols
 from staticad.simplify import simplify
@@ -33,10 +33,6 @@ def _read_slice(node: Node, index: tuple[Dim, ...]) -> Read:
     return Read((_position(**node.params), *index))
 
 
-def _accumulated_type(total: ArrayType, x: ArrayType) -> ArrayType:
-    return total
-
-
 # fmt: off
 # The present value of carry ``number``.
 carried = Op(
@@ -47,12 +43,6 @@ carried = Op(
 at_step = Op(
     name="at_step", infer=_slice_type, numpy=_no_meaning, lower=View(_read_slice), vjp=no_vjp, jvp=no_jvp,
     differentiable=False,
-)
-# A sum over the steps that have been, with one more.
-accumulated = Op(
-    name="accumulated", infer=_accumulated_type, numpy=_no_meaning,
-    lower=Update(lambda node, index: index, "{acc} + {x}", lambda dtype: "0.0" if dtype.kind == "f" else "0"),
-    vjp=no_vjp, jvp=no_jvp, differentiable=False,
 )
 # fmt: on
 
@@ -112,9 +102,7 @@ class Inliner:
                 given[x] = at_step(operands[operand], var=var, length=body.length, reverse=body.reverse)
         given |= {x: y for x, y in zip(body.consts, consts, strict=True) if y is not None}
         rewritten = self.rewritten([*tests, *(nexts[k] for k in live), *values], given)
-        found = summed(
-            apart(rewritten[len(tests) :]), [given[body.carries[k]] for k in live], tests=rewritten[: len(tests)]
-        )
+        found = apart(rewritten[len(tests) :])
         steps = Steps(
             var=var,
             length=body.length,
@@ -154,22 +142,6 @@ class Inliner:
             node: Node(node.op, operands, {"body": choices, "values": tuple(found)}, node.type, node.name)
             for node, found in values.items()
         }
-
-
-def summed(found: Sequence[Node], carries: Sequence[Node], tests: Sequence[Node]) -> list[Node]:
-    """``found``, which begin with the next values of ``carries``: those of sums over the steps are accumulated.
-
-    What adds to an array that nothing else reads needs neither a copy nor an order of the steps."""
-    users: dict[Node, int] = {}
-    for node in toposort([*found, *tests]):
-        for x in node.args:
-            users[x] = users.get(x, 0) + 1
-    out = list(found)
-    for k, (carry, node) in enumerate(zip(carries, found, strict=False)):
-        if node.op is arithmetic.add and carry in node.args and carry.shape and users[carry] == 1:
-            (x,) = (x for x in node.args if x is not carry)
-            out[k] = accumulated(carry, x)
-    return out
 
 
 def known(outputs: Sequence[Node], consts: Sequence[Node], operands: Sequence[Node | None]) -> tuple[Node, ...]:

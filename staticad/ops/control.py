@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 from staticad.dtypes import can_require_grad
 from staticad.errors import ShapeError, StepLimit
 from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
-from staticad.lowering import Repeat, Source
+from staticad.lowering import Repeat, Source, Update
 from staticad.ops.creation import fill
 from staticad.ops.indexing import moved
-from staticad.ops.rules import spread
+from staticad.ops.reductions import number
+from staticad.ops.rules import lanewise, linear, same_types, spread
 from staticad.ops.sources import placeholder
 from staticad.shapes import Dim, Shape, Symbol, evaluate, symbol, symbols
 
@@ -161,7 +163,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     for x in sums:
         g = pulled[x]
         assert g is not None
-        nexts.append(so_far[x] + g)
+        nexts.append(add_to(so_far[x], g))
     values = [pulled.get(x) for x in body.slices]
 
     # What the forward steps leave for it. The next value of a carry is what the step before it in this loop, the one
@@ -405,6 +407,25 @@ def _count_examples() -> Iterable[Example]:
     yield Example(arrays, {"body": body, "length": -1}, smooth=False)
 
 
+def _add_to_examples() -> Iterable[Example]:
+    for shape in ((3, 2), (), (0,)):
+        for dtype in ("float32", "float64"):
+            x = np.linspace(-1.5, 2.0, int(np.prod(shape)), dtype=dtype).reshape(shape)
+            yield Example((x, np.cos(x)))
+
+
+#: ``total + x``, made in the memory of ``total`` where nothing else reads that: how a loop sums arrays over its steps,
+#: in any order.
+add_to = linear(
+    "add_to",
+    np.add,
+    Update(lambda node, index: index, "{acc} + {x}", number(0)),
+    partial(same_types, "add_to"),
+    lambda node, g: [g, g],
+    batch=lanewise(),
+    operands=2,
+    examples=_add_to_examples,
+)
 # fmt: off
 #: Carry number ``carry`` after the last step.
 final = Op(
