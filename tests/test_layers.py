@@ -78,7 +78,8 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "control", "branches", "calls", "linear_algebra", "determinants", "table",
+    "views", "reductions", "products", "indexing", "control", "branches", "calls", "linear_algebra", "determinants",
+    "table",
 ]
 # fmt: on
 
