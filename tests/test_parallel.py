@@ -261,7 +261,7 @@ def test_the_number_of_threads_is_numbas() -> None:
 
 
 THREADS = """
-import time
+import threading, time
 from staticad.runtime import threads
 
 def others(seconds=30.0):
@@ -329,6 +329,34 @@ print("done")
         4,
     )
     assert text == "done\n"
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs a choice of processors"
+)
+def test_others_avoid_the_processor_of_the_one_who_calls() -> None:
+    text = run(
+        THREADS
+        + """
+import os
+allowed = os.sched_getaffinity(0)
+def places():
+    tasks = [int(t) for t in os.listdir("/proc/self/task")]
+    return [os.sched_getaffinity(t) for t in tasks if t != threading.get_native_id()]
+x = ad.input("x", ("n",))
+f = ad.compile([x], ad.exp(x), parallel=True)
+given = np.ones(300_000)
+os.sched_setaffinity(0, {min(allowed)})  # the others have no place but that of the caller
+f(given)
+print(all(p <= allowed and p >= {min(allowed)} for p in places()))
+os.sched_setaffinity(0, allowed)
+f(given)
+chosen = [p for p in places() if len(p) == len(allowed) - 1]
+print(len(chosen), all(p == chosen[0] and p < allowed for p in chosen), os.sched_getaffinity(0) == allowed)
+        """,
+        4,
+    )
+    assert text == "True\n3 True True\n"
 
 
 def test_jobs_that_follow_at_once_do_not_mix() -> None:

@@ -28,11 +28,13 @@ RELEASE = (
     LINE  # and what only the thread that calls looks at: BUSY, 1 while it has the threads, when others do without;
 )
 BUSY, CALLER, ALONE, DOUBT = range(LINE + 1, LINE + 5)  # its lock; for how long it does without, see `kernels.team`
+# C functions: on which processor a thread runs, and on which it may, asked and said (0: the system does not tell).
+SCHED_GETCPU, SCHED_GETAFFINITY, PTHREAD_SETAFFINITY_NP = range(LINE + 5, LINE + 8)
 # The job, see there.
 TICKET, FUNCTION, DATA, STATUSES, NUM_THREADS = range(2 * LINE, 2 * LINE + 5)
 DONE, WAITING = range(3 * LINE, 3 * LINE + 2)
-WORKER = 4 * LINE  # the line of the first worker: whether it sleeps, and its lock
-ASLEEP, LOCK = range(2)
+WORKER = 4 * LINE  # the line of the first worker: whether it sleeps, its lock,
+ASLEEP, LOCK, THREAD, AVOIDED = range(4)  # the system's name of it, and one more than the processor that it avoids
 
 MOST = 4000  # threads
 FAILED = ctypes.c_ulong(-1).value  # where Python cannot start a thread
@@ -102,12 +104,27 @@ def launch() -> int:
     work = team.worker()
     table[ACQUIRE], table[RELEASE] = address(python.PyThread_acquire_lock), address(python.PyThread_release_lock)
     table[CALLER] = taken()
+    placing()
     for number in range(limit - 1):
         line = WORKER + LINE * number
-        table[line + ASLEEP], table[line + LOCK] = 0, taken()
-        if python.PyThread_start_new_thread(work, number) == FAILED:
+        table[line + ASLEEP], table[line + LOCK], table[line + AVOIDED] = 0, taken(), 0
+        thread = python.PyThread_start_new_thread(work, number)
+        if thread == FAILED:
             return number
+        table[line + THREAD] = ctypes.c_int64(thread).value
     return limit - 1
+
+
+def placing() -> None:
+    """Find the C functions that tell and say where threads run, all or none."""
+    if os.name != "posix":
+        return
+    library = ctypes.CDLL(None)
+    names = ("sched_getcpu", "sched_getaffinity", "pthread_setaffinity_np")
+    if all(hasattr(library, name) for name in names):
+        places = (SCHED_GETCPU, SCHED_GETAFFINITY, PTHREAD_SETAFFINITY_NP)
+        for at, name in zip(places, names, strict=True):
+            table[at] = address(getattr(library, name))
 
 
 def taken() -> int:

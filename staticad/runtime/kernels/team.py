@@ -9,6 +9,9 @@ for. The ticket's upper half counts jobs, so that a ticket read long ago is not 
 Who waits looks at the ticket for some microseconds, as the next job may be near, and then sleeps: it says so, looks
 once more, and waits for its lock, which is released by the one who takes the word back.
 
+Systems tend to wake a thread on the processor of the one who wakes it, where it would have to wait until that one
+sleeps. So the caller first has the others avoid the processor that it runs on.
+
 Where other programs have the cores, a thread may lose its own in the middle of a chunk, for milliseconds. A caller that
 has waited so long that it would have been done alone in half the time does its next jobs alone, for some times as long
 as it has lost: more, the more often in a row that happens. Which thread does a chunk changes no result.
@@ -30,6 +33,7 @@ from staticad.runtime.kernels.shared import FEW, ready
 
 SPINS = 1000  # looks at what is waited for before sleep
 DOUBTS = 5  # doublings of the time alone, at most
+SET = 16  # words of a set of processors, as the C library has it
 
 WORD = ir.IntType(64)
 INT = ir.IntType(32)
@@ -196,6 +200,7 @@ def job(module: ir.Module) -> ir.Function:
     others, workers = builder.sub(count, word(1)), builder.load(entry(builder, threads.WORKERS))
     others = builder.select(builder.icmp_unsigned("<", others, workers), others, workers)
     with steps(builder, others) as loop:
+        builder.call(apart(module), [loop])
         rouse(builder, *worker_line(builder, loop))
 
     following, attempt, own = (builder.append_basic_block(n) for n in ("following", "attempt", "own"))
@@ -237,6 +242,43 @@ def publish(builder: ir.IRBuilder, function: ir.Value, data: ir.Value, count: ir
     later = builder.add(builder.lshr(builder.load(place), word(2 * NUMBER)), word(1))
     ticket = builder.or_(builder.shl(later, word(2 * NUMBER)), builder.or_(count, word(1 << NUMBER)))
     builder.store_atomic(ticket, place, "seq_cst", 8)
+
+
+def apart(module: ir.Module) -> ir.Function:
+    """``(number)``: have that worker avoid the processor of the calling thread, unless that may run on no other."""
+    function, new = define(module, "staticad_apart", ir.FunctionType(VOID, [WORD]))
+    if not new:
+        return function
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def leave_if(condition: ir.Value) -> None:
+        with builder.if_then(condition):
+            builder.ret_void()
+
+    line = builder.add(word(threads.WORKER), builder.mul(function.args[0], word(threads.LINE)))
+    thread, avoided = (entry(builder, builder.add(line, word(at))) for at in (threads.THREAD, threads.AVOIDED))
+    leave_if(builder.icmp_unsigned("==", builder.load(entry(builder, threads.SCHED_GETCPU)), word(0)))
+    here = builder.sext(builder.call(c_function(builder, threads.SCHED_GETCPU, INT), []), WORD)
+    present = builder.add(here, word(1))
+    leave_if(builder.icmp_unsigned("==", builder.load(avoided), present))
+    leave_if(builder.icmp_unsigned(">=", here, word(64 * SET)))  # or not known, -1
+    allowed = builder.alloca(WORD, SET)
+    size, places = word(8 * SET), builder.bitcast(allowed, BYTE)
+    asked = builder.call(c_function(builder, threads.SCHED_GETAFFINITY, INT, INT, WORD, BYTE), [INT(0), size, places])
+    leave_if(builder.icmp_signed("<", asked, INT(0)))
+    own = builder.gep(allowed, [builder.lshr(here, word(6))])
+    others = builder.not_(builder.shl(word(1), builder.and_(here, word(63))))
+    builder.store(builder.and_(builder.load(own), others), own)
+    some = word(0)
+    for at in range(SET):
+        some = builder.or_(some, builder.load(builder.gep(allowed, [word(at)])))
+    leave_if(builder.icmp_unsigned("==", some, word(0)))
+    say = c_function(builder, threads.PTHREAD_SETAFFINITY_NP, INT, WORD, WORD, BYTE)
+    builder.call(say, [builder.load(thread), size, places])
+    builder.store(present, avoided)
+    builder.ret_void()
+    return function
 
 
 def judge(builder: ir.IRBuilder, taken: ir.Value, alone: ir.Value) -> None:
