@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from staticad.body import Failure, Module
+from staticad.body import written
 from staticad.expressions import CODE, array_code, comment, tidy
 from staticad.ir import Check, Node
 from staticad.kernels import Kernel, kernel
@@ -16,6 +16,7 @@ from staticad.loops import Item, Loop
 from staticad.outline import MainBody, Outlined, outline
 from staticad.parallel import Parallel
 from staticad.plan import Plan
+from staticad.scopes import Failure, Module
 from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
 
 
@@ -152,8 +153,8 @@ class Emitter:
 
     def body(self, items: list[Item], copied: Sequence[Node] = ()) -> list[str]:
         """The lines of some top-level items in ``main``."""
-        body = MainBody(self.shared, items, copied, self.program.parallel, self)
-        lines = body.lines()
+        parallel = self.program.parallel
+        body, lines = written(lambda asked: MainBody(self.shared, items, copied, parallel, self, asked))
         self.shared.names.used |= body.names.used - set(body.loop_names)
         return lines
 

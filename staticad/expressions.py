@@ -33,6 +33,20 @@ def literal(value: bool | int | float, dtype: np.dtype[Any]) -> str:
     return str(int(value)) if CODE[dtype] == "i8" else f"{CODE[dtype]}({int(value)})"
 
 
+def typed(text: str, dtype: np.dtype[Any]) -> str:
+    """A start value as source of exactly this dtype."""
+    code = CODE[dtype]
+    return text if code in ("f8", "i8", "b1") else f"{code}({text})"
+
+
+def narrow(text: str, template: str, dtype: np.dtype[Any]) -> str:
+    """An integer expression, which fills ``template``, brought back to its dtype: Numba computes in 64 bits."""
+    code = CODE[dtype]
+    if dtype.kind not in "iu" or code in ("i8", "u8") or template.startswith(("{t}(", "{value}", "m.r")):
+        return text
+    return f"{code}({text})"
+
+
 def float_name(value: float) -> str:
     return "np.nan" if math.isnan(value) else ("np.inf" if value > 0 else "-np.inf")
 

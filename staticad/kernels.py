@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from staticad.body import Body, Failure, Module
+from staticad.body import Body, written
+from staticad.elements import Asked
 from staticad.expressions import CODE
 from staticad.ir import Node
 from staticad.loops import Item, statements
 from staticad.lowering import Source, View
+from staticad.scopes import Failure, Module
 from staticad.shapes import Dim, Symbol, add, mul
 
 
@@ -38,12 +40,11 @@ def kernel(module: Module, items: list[Item], copied: Sequence[Node] = ()) -> Ke
     """The kernel function for some top-level items, or for the copy of an update.
 
     ``module`` knows which buffers and sources are one array."""
-    return described(KernelBody(module, items, copied), "kernel")
+    return described(*written(lambda asked: KernelBody(module, items, copied, asked)), "kernel")
 
 
-def described(body: KernelBody, kind: str) -> Kernel:
+def described(body: KernelBody, lines: Sequence[str], kind: str) -> Kernel:
     """The kernel function with this body."""
-    lines = body.lines()
     given = list(body.given.values())
     views = [f"{name} = {body.view('array', node, name)}" for node, name in given if isinstance(node, Node)]
     codes = [f"{CODE[node.dtype] if isinstance(node, Node) else 'u1'}[]" for node, _ in given]
@@ -70,9 +71,12 @@ def subject(items: Sequence[Item], copied: Sequence[Node]) -> str:
 class KernelBody(Body):
     """Writes the body of a kernel function."""
 
-    def __init__(self, module: Module, items: list[Item], copied: Sequence[Node] = ()):
-        super().__init__(module.alike(), items, copied)
+    def __init__(self, module: Module, items: list[Item], copied: Sequence[Node], asked: Asked):
+        super().__init__(module.alike(), items, copied, asked)
         self.program = module
+        self.given: dict[object, tuple[Node | Dim, str]] = {}
+        self.sizes: dict[Symbol, str] = {}
+        self.module.sizes = Sizes(self)
         self.written = {
             self.key(s.buffer) for _, s in statements(items) if self.plan.buffers[s.buffer].place != "scalar"
         }
@@ -82,13 +86,6 @@ class KernelBody(Body):
         """What stands for an array: a result that is written over a source is one with it."""
         b = self.plan.buffers.get(buffer)
         return buffer if b is not None and b.place in ("work", "local", "tape") else self.program.arrays[buffer]
-
-    def write(self) -> list[str]:
-        self.given: dict[object, tuple[Node | Dim, str]] = {}
-        self.sizes: dict[Symbol, str] = {}
-        self.module = self.program.alike()
-        self.module.sizes = Sizes(self)
-        return super().write()
 
     def array(self, buffer: Node) -> str:
         b = self.plan.buffers.get(buffer)
@@ -110,13 +107,6 @@ class KernelBody(Body):
             place = f"{self.given[base][1]}, {self.module.size(add(offset, mul(-1, base)))}"
             self.outermost.lines.append(f"{self.slots[buffer]} = {self.view('slot', buffer, place)}")
         return self.slots[buffer]
-
-    def view(self, how: str, buffer: Node, place: str) -> str:
-        """An array at some place, as source."""
-        b = self.plan.buffers.get(buffer)
-        found = buffer.shape if b is None else b.shape
-        shape = ", ".join(map(self.module.size, found)) + ("," if len(found) == 1 else "")
-        return f"m.{how}_{CODE[buffer.dtype]}({place}, ({shape}))"
 
     def hint(self, node: Node) -> str:
         while isinstance(node.op.lower, View) and node.op.lower.alias:

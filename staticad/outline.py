@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from staticad.body import Body, Module, Scope, typed
-from staticad.expressions import CODE, is_literal
+from staticad.body import Body, written
+from staticad.elements import Asked
+from staticad.expressions import CODE, is_literal, typed
 from staticad.ir import Node
 from staticad.kernels import Kernel, KernelBody, described
 from staticad.loops import Item, Loop
 from staticad.parallel import Parallel, count, merging, spare_units
 from staticad.plan import aligned
+from staticad.scopes import Module, Scope
 from staticad.shapes import Dim, add
 
 Piece = TypeVar("Piece", Node, "Node | Dim")
@@ -50,17 +52,11 @@ class Missing(dict[Node, str]):
 class PartBody(KernelBody):
     """Writes the body of the function for a part of a loop."""
 
-    def __init__(self, module: Module, parallel: Parallel):
-        super().__init__(module, [parallel.loop])
+    def __init__(self, module: Module, parallel: Parallel, asked: Asked):
+        super().__init__(module, [parallel.loop], (), asked)
         self.whole_loop = parallel.loop
-
-    def write(self) -> list[str]:
         self.parts: dict[Node, str] = {}
-        return super().write()
-
-    def known_scalars(self) -> dict[Node, str]:
-        self.outer = Missing(lambda node: self.names.claim(self.hint(node)))
-        return self.outer
+        self.scalars = self.outer = Missing(lambda node: self.names.claim(self.hint(node)))
 
     def head(self, loop: Loop) -> list[str]:
         if loop is not self.whole_loop:
@@ -87,8 +83,8 @@ class PartBody(KernelBody):
 
 def outline(module: Module, parallel: Parallel) -> Outlined:
     """The function for a part of a parallel loop."""
-    body = PartBody(module, parallel)
-    made = described(body, "loop")
+    body, lines = written(lambda asked: PartBody(module, parallel, asked))
+    made = described(body, lines, "loop")
     sums, scalars, arrays = tuple(body.parts), tuple(body.outer.asked), len(made.arrays)
     more = [*body.parts.values(), *(body.outer[x] for x in scalars)]
     pointers = made.signature.split(", ")[:arrays]
@@ -116,11 +112,11 @@ class MainBody(Body):
         copied: Sequence[Node],
         parallel: Mapping[Loop, Parallel],
         library: Library,
+        asked: Asked,
     ):
-        super().__init__(module, items, copied)
+        super().__init__(module, items, copied, asked)
         self.parallel = parallel
         self.library = library
-        self.handed: set[Node] = set()  # the local variables that calls take
 
     def items_into(self, items: Sequence[Item], scope: Scope) -> None:
         for item in items:
@@ -131,7 +127,7 @@ class MainBody(Body):
                 self.spread(parallel, scope)
 
     def keep(self, node: Node, buffer: Node, index: tuple[Dim, ...], text: str, scope: Scope) -> None:
-        if buffer in self.handed and not (text.isidentifier() or is_literal(text)):
+        if buffer in self.asked.handed and not (text.isidentifier() or is_literal(text)):
             text = self.assign(self.hint(node), text, scope)
         super().keep(node, buffer, index, text, scope)
 
@@ -140,7 +136,7 @@ class MainBody(Body):
         lines, size, loop = scope.lines, self.module.size, parallel.loop
         name, outlined, failure = self.library.outlined(parallel)
         kernel = outlined.kernel
-        self.handed.update(outlined.scalars)
+        self.asked.handed.update(outlined.scalars)
         n, chunks = size(count(loop)), self.names.claim("chunks")
         more = size(spare_units(self.plan, parallel))
         number = f"m.threads({n})" if parallel.always else f"m.chunks({n}, {size(parallel.work)}, {more})"

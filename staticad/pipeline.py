@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from staticad.bodies import inline
-from staticad.body import Failure
 from staticad.carries import settle
 from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
@@ -20,6 +19,7 @@ from staticad.parallel import Mode, Parallel, parallel_loops
 from staticad.plan import Plan, plan
 from staticad.progress import progress
 from staticad.schedule import schedule
+from staticad.scopes import Failure
 from staticad.simplify import simplify
 
 if TYPE_CHECKING:

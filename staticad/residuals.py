@@ -64,7 +64,8 @@ def choose_residuals(
         if any(x in pulled for x in node.args):
             pulled.add(node)
     backward = [node for node in order if node in pulled]
-    needed = {x for node in backward for x in node.args if x not in pulled} | {x for x in grads if x not in pulled}
+    asked = [*(x for node in backward for x in node.args), *grads]
+    needed = dict.fromkeys(x for x in asked if x not in pulled)  # in an order that is the same in every process
     values = toposort([*follows.values(), *needed])
     at_hand = {x for x in values if isinstance(x.op.lower, Source)}.difference(lost)
     whole = in_memory(backward)
@@ -101,7 +102,8 @@ def cheapest(ways: dict[Node, Ways], needed: Collection[Node]) -> list[Node]:
     for _ in range(ROUNDS):
         had, wanted = decide(rest, unclear, kept)
         unclear = wanted - had
-        left = toposort(unclear, lambda node: () if node in had else rest[node].operands)  # noqa: B023
+        open_ones = [node for node in rest if node in unclear]
+        left = toposort(open_ones, lambda node: () if node in had else rest[node].operands)  # noqa: B023
         rest = {node: rest[node].after(had) for node in left if node not in had}
         if not had or not unclear:
             break

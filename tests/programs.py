@@ -200,6 +200,29 @@ def factors() -> Case:
     return Case([x, a, b], [step[0], solved, ad.grad(ad.sum(solved), b)])
 
 
+def recurrence() -> Case:
+    """A scan with its gradient: what its steps leave, and a scan over them backwards."""
+    xs, a, b = ad.input("xs", ("n", 4)), ad.input("a", (4,)), ad.input("b", (4,))
+    (last, _), ys = ad.scan(lambda s, x: ((s[0] * ad.cos(s[1]) + x, s[1] * ad.sin(s[0])), s[0] - s[1]), (a, b), xs)
+    loss = ad.sum(last) + ad.sum(ys * ys)
+    return Case([xs, a, b], [loss, *ad.grad(loss, [xs, a, b])])
+
+
+def iteration() -> Case:
+    """A loop of unknown length with its gradient: what its steps leave is on a tape."""
+    x = ad.input("x", (4,))
+    y = ad.while_loop(lambda y: ad.sum(y * y) > 1.0, lambda y: ad.sin(y) * x, x)
+    return Case([x], [y, ad.grad(ad.sum(y), x)])
+
+
+def branches() -> Case:
+    """Of a choice, one branch is computed, of its gradient too."""
+    k, x = ad.input("k", (), "int64"), ad.input("x", ("n",))
+    y = ad.switch(k % 3, [ad.sin, lambda x: x * ad.sum(x), lambda x: x], x)
+    y = ad.cond(y[0] > 0, ad.exp, lambda y: y * 2, y)
+    return Case([k, x], [y, ad.grad(ad.sum(y), x)])
+
+
 def split() -> Case:
     x = ad.input("x", ("n", 4))
     y = x
@@ -214,7 +237,7 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
         cumulative_sum, stencil, convolution, products, scalars, swap, reverse, adam, integers, reductions, factors,
-        split,
+        recurrence, iteration, branches, split,
     )
 }
 # fmt: on

@@ -123,7 +123,8 @@ def well_formed(source: str) -> None:
             "False",
         }
     statements = (
-        ast.Assign, ast.For, ast.If, ast.Return, ast.Expr, ast.FunctionDef, ast.Import, ast.ImportFrom,
+        ast.Assign, ast.AugAssign, ast.For, ast.While, ast.Break, ast.If, ast.Return, ast.Expr, ast.FunctionDef,
+        ast.Import, ast.ImportFrom,
     )  # fmt: skip
     assert all(isinstance(node, statements) for node in ast.walk(tree) if isinstance(node, ast.stmt))
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -252,6 +253,17 @@ def test_no_parentheses_but_needed_ones(name: str) -> None:
 @pytest.mark.parametrize("name", ["mlp", "layer_norm", "adam", "swap"])
 def test_the_same_program_gives_the_same_text(name: str) -> None:
     assert build(name)[1].source == build(name)[1].source
+
+
+def test_the_text_does_not_depend_on_where_nodes_lie() -> None:
+    """Sets of nodes come in the order of their addresses: nothing that is written may follow it."""
+    keep: list[Any] = []
+    texts: set[str] = set()
+    for k in range(12):
+        keep.append([object() for _ in range(97 * k)])
+        keep.append(case := build("recurrence"))
+        texts.add(case[1].source)
+    assert len(texts) == 1
 
 
 def test_the_source_shows_types_and_origins() -> None:

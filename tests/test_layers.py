@@ -37,7 +37,10 @@ LAYERS = """
     tiles interchange
     effort schedule residuals
     plan
-    parallel products carries
+    parallel products carries scopes
+    arrays
+    elements
+    leaves
     body
     kernels
     outline
@@ -64,7 +67,8 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
             "implicit"}
 LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "effort", "plan",
-            "parallel", "products", "body", "kernels", "outline", "emit", "report"}
+            "parallel", "products", "carries", "scopes", "arrays", "elements", "leaves", "body", "kernels", "outline",
+            "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticad.body import Failure
 from staticad.dtypes import SHORT
 from staticad.errors import DTypeError, IndexOutOfRange, Interrupted, OutOfMemory, ShapeError, StepLimit
 from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType
 from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT
+from staticad.scopes import Failure
 from staticad.shapes import Dim, Symbol, evaluate, render, symbols
 
 if TYPE_CHECKING:

@@ -1,0 +1,107 @@
+"""The arrays of one generated function: what they are called and where views of the workspace and tape are made.
+
+Knows the plan and where lines go, not what is computed.
+"""
+
+from __future__ import annotations
+
+from staticad.expressions import CODE, comment
+from staticad.ir import Node
+from staticad.lowering import Source, View
+from staticad.names import Names
+from staticad.plan import counts
+from staticad.scopes import Failure, Module, Scope
+from staticad.shapes import Shape, Symbol, mul, product
+
+
+class Arrays:
+    """The names in one function, and the arrays among them.
+
+    ``root`` is the function itself, ``outermost`` the top-level loop or branch that is being written.
+    """
+
+    def __init__(self, module: Module):
+        self.module = module
+        self.plan = module.plan
+        self.storage = module.plan.schedule.storage
+        self.names = Names()
+        self.names.used |= module.names.used
+        self.root = self.outermost = Scope(None)
+        self.slots: dict[Node, str] = {}
+        self.rows: dict[Node, str] = {}  # what the present step of a loop leaves on the tape
+        self.counted: dict[Symbol, Scope] = {}  # where the number of steps of a loop is known
+
+    def assign(self, hint: str, text: str, scope: Scope) -> str:
+        name = self.names.claim(hint)
+        scope.lines.append(f"{name} = {text}")
+        return name
+
+    def hint(self, node: Node) -> str:
+        """What to call a value: the user's name, or the operation's; a reshape is called as what it is of."""
+        while node.name is None and isinstance(node.op.lower, View) and node.op.lower.alias:
+            node = node.args[0]
+        return self.module.arrays[node] if isinstance(node.op.lower, Source) else node.name or node.op.name
+
+    def array(self, buffer: Node) -> str:
+        """The name of an array; a view of the workspace is made when the function first needs it, outside loops.
+
+        A view says that nothing else uses its memory from there on: those of buffers that take turns inside of a loop
+        are made in it.
+        """
+        b = self.plan.buffers.get(buffer)
+        if buffer in self.rows:
+            return self.rows[buffer]
+        if b is not None and b.place == "tape":
+            return self.taped(buffer)
+        if b is not None and b.place == "local":
+            return self.local(buffer)
+        if b is None or b.place != "work":
+            return self.module.arrays[buffer]
+        if buffer not in self.slots:
+            name = self.slots[buffer] = self.names.claim(self.hint(buffer))
+            text = f"{name} = {self.view('slot', buffer, f'work, {self.module.size(b.offset)}')}"
+            lines = self.root.lines if b.base is None else self.outermost.lines
+            lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
+        return self.slots[buffer]
+
+    def view(self, how: str, buffer: Node, place: str) -> str:
+        """An array at some place, as source."""
+        b = self.plan.buffers.get(buffer)
+        return f"m.{how}_{CODE[buffer.dtype]}({place}, {self.module.shape(buffer.shape if b is None else b.shape)})"
+
+    def local(self, buffer: Node) -> str:
+        """The name of an array of the function."""
+        if buffer not in self.slots:
+            name = self.slots[buffer] = self.names.claim(self.hint(buffer))
+            text = f"{name} = m.local_{CODE[buffer.dtype]}({self.module.shape(self.plan.buffers[buffer].shape)})"
+            self.root.lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
+        return self.slots[buffer]
+
+    def taped(self, buffer: Node) -> str:
+        """The name of an array of a size that is known after a loop; the view is made where that is."""
+        scope = max((self.counted[s] for s in counts(buffer.shape)), key=lambda scope: scope.depth)
+        known = scope.find(("taped", buffer))
+        if known is None:
+            rows = self.module.size(buffer.shape[0])
+            known = scope.known["taped", buffer] = self.row(buffer, "0", buffer.shape, rows, scope)
+        return known
+
+    def row(self, buffer: Node, first: str, shape: Shape, rows: str, scope: Scope) -> str:
+        """A view of a part of a buffer on the tape, from row ``first`` on, where it has room for so many ``rows``."""
+        b = self.plan.buffers[buffer]
+        each = self.module.size(mul(product(buffer.shape[1:]), buffer.dtype.itemsize))
+        code = self.module.status(Failure("memory", f"no memory for what a loop leaves: {buffer.type}"))
+        scope.lines += [f"if not m.room(tape, {b.offset}, ({rows}) * {each}):", f"    return {code}"]
+        offset = "0" if first == "0" else f"{first} * {each}"
+        text = f"m.row_{CODE[buffer.dtype]}(tape, {b.offset}, {offset}, {self.module.shape(shape)})"
+        return self.assign(self.hint(buffer), f"{text}  # {comment(buffer.type)} = {buffer.op.name}", scope)
+
+    def flat(self, array: str) -> str:
+        """The name of an array as a flat one; the view is made where the array is."""
+        key = ("flat", array)
+        scope = next((scope for scope in self.counted.values() if array in scope.known.values()), self.root)
+        known = scope.find(key)
+        if known is None:
+            known = self.assign(f"{array}_flat", f"m.flat({array})", scope)
+            scope.known[key] = known
+        return known
