@@ -89,7 +89,7 @@ class Emitter:
                 self.results[result] = self.shared.arrays[source]
         for node, b in self.plan.buffers.items():
             if b.place == "output":
-                self.shared.arrays[node] = self.results[node]
+                self.shared.arrays[node] = self.results[self.plan.hosts.get(node, node)]
         has_work = self.plan.work_bytes != 0
         names = [*(["work"] if has_work else []), *(self.shared.arrays[a.node] for a in program.sources)]
         names += [self.results[a.node] for a in program.outputs]

@@ -99,7 +99,8 @@ class Plan:
 
     ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is
     still read when the new one is made, or an error may still be found. ``tape``: how many buffers are on the tape; a
-    program with one is a single function.
+    program with one is a single function. ``hosts``: by what lies in the memory of a result until that is made, the
+    result.
     """
 
     schedule: Schedule
@@ -108,6 +109,7 @@ class Plan:
     work_bytes: Dim
     tape: int = 0
     copied: list[Node] = field(default_factory=list[Node])
+    hosts: dict[Node, Node] = field(default_factory=dict[Node, Node])
 
 
 @dataclass
@@ -176,12 +178,39 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     tape = [b for b in buffers.values() if b.place == "tape"]
     for k, b in enumerate(tape):
         b.offset = k
+    hosts = guests(buffers, uses, [x for x in outputs if x in buffers and x not in updates])
+    for x in hosts:
+        buffers[x].place = "output"
     stored = [b for b in buffers.values() if b.place == "work"]
     work = assign_offsets(stored)
     if stored and work == 0:  # what has no elements stands somewhere too
         work = 64
     find_shared(stored)
-    return Plan(schedule, functions, buffers, work, len(tape), copied)
+    return Plan(schedule, functions, buffers, work, len(tape), copied, hosts)
+
+
+def guests(
+    buffers: Mapping[Node, Buffer], uses: Mapping[Node, Sequence[Use]], results: Sequence[Node]
+) -> dict[Node, Node]:
+    """What may lie in the memory of a result until that is made: temporaries of its type that are read for the last
+    time before, or element by element while its elements are written. That saves memory, and the way to it."""
+    found: dict[Node, Node] = {}
+    free: dict[tuple[object, Shape], list[tuple[Node, int]]] = {}  # from which top-level item on, in order
+    for x in results:
+        free.setdefault((x.dtype, x.shape), []).append((x, -1))
+    for b in sorted(buffers.values(), key=lambda b: b.first):
+        x = b.node
+        if b.place != "work" or b.shape != x.shape or len(b.axes) != len(x.shape):
+            continue
+        hosts = free.get((x.dtype, x.shape), [])
+        for k, (host, since) in enumerate(hosts):
+            begun = buffers[host].first
+            before = b.last < begun or (b.last == begun and in_place(uses[host], uses[x], -1))
+            if since < b.first < begun and before:
+                found[x] = host
+                hosts[k] = (host, b.last)
+                break
+    return found
 
 
 def counts(shape: Shape) -> set[Symbol]:

@@ -370,6 +370,19 @@ def test_a_deep_chain_of_products_reuses_two_buffers() -> None:
     assert s.workspace_bytes == 2 * 16 * 8 * tiles.MOST
 
 
+def test_what_a_result_is_made_of_element_by_element_lies_in_its_memory() -> None:
+    (x,) = inputs(("x", ("n",)))
+    total = ad.logsumexp(x)
+    f = generate([x], [total, ad.grad(total, x)])  # the exponentials are read again when their sum is known
+    assert f.stats.workspace_bytes == 0
+    reverse = ad.exp(x)
+    g = generate([x], ad.flip(reverse) * ad.sum(reverse))  # read from elsewhere: not there
+    assert evaluate(g.stats.workspace_bytes, {"n": 64}) >= 64 * 8
+    given, out = np.linspace(-1, 1, 64), np.empty(64)
+    native = ad.compile([x], ad.flip(reverse) * ad.sum(reverse))
+    np.testing.assert_allclose(native(given, out=out), np.exp(given)[::-1] * np.exp(given).sum(), rtol=1e-14)
+
+
 # types stay narrow ----------------------------------------------------------------------------------------------------
 
 

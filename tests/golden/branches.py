@@ -18,51 +18,50 @@ def main(work, k, x, out, out_1):
         return 5
     remainder = m.remainder(k[()], 3)
     left = 0.0
-    chosen = m.slot_f8(work, 0, (n,))  # f64[n] = chosen
     if remainder == 0:
         for i in range(n):
-            chosen[i] = m.sin(x[i])
+            out_1[i] = m.sin(x[i])
     elif remainder == 1:
         sum_ = 0.0
         for i in range(n):
             sum_ = m.radd(sum_, x[i])
         left = sum_
         for i in range(n):
-            chosen[i] = x[i] * sum_
+            out_1[i] = x[i] * sum_
     elif remainder == 2:
         for i in range(n):
-            chosen[i] = x[i]
+            out_1[i] = x[i]
     else:
         return 6
-    greater = chosen[0] > 0.0
-    left_1 = m.slot_f8(work, 64 * ((n + 7) // 8), (n,))  # f64[n] = left
+    greater = out_1[0] > 0.0
+    left_1 = m.slot_f8(work, 0, (n,))  # f64[n] = left
     if not greater:
         for i in range(n):
-            out[i] = chosen[i] * 2.0
+            out[i] = out_1[i] * 2.0
     else:
         for i in range(n):
-            exp = m.exp(chosen[i])
+            exp = m.exp(out_1[i])
             out[i] = exp
             left_1[i] = exp
-    chosen_1 = m.slot_f8(work, 0, (n,))  # f64[n] = chosen
+    chosen = m.slot_f8(work, 64 * ((n + 7) // 8), (n,))  # f64[n] = chosen
     if not greater:
         for i in range(n):
-            chosen_1[i] = 2.0
+            chosen[i] = 2.0
     else:
         for i in range(n):
-            chosen_1[i] = left_1[i]
+            chosen[i] = left_1[i]
     if remainder == 0:
         for i in range(n):
-            out_1[i] = chosen_1[i] * m.cos(x[i])
+            out_1[i] = chosen[i] * m.cos(x[i])
     elif remainder == 1:
         sum_1 = 0.0
         for i in range(n):
-            sum_1 = m.radd(sum_1, chosen_1[i] * x[i])
+            sum_1 = m.radd(sum_1, chosen[i] * x[i])
         for i in range(n):
-            out_1[i] = chosen_1[i] * left + sum_1
+            out_1[i] = chosen[i] * left + sum_1
     elif remainder == 2:
         for i in range(n):
-            out_1[i] = chosen_1[i]
+            out_1[i] = chosen[i]
     else:
         return 6
     return 0

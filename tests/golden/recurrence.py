@@ -38,7 +38,7 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
         return 7
     if m.clash(3, 0, 0, xs, a, b, out, out_1, out_2, out_3):
         return 8
-    if work.shape[0] < 384 * ((n + 1) // 2):
+    if work.shape[0] < 320 * ((n + 1) // 2):
         return 9
     carried = m.local_f8((4,))  # f64[4] = carried
     for i in range(m.steps(4, 8)):
@@ -50,7 +50,6 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
     stack_1 = m.slot_f8(work, 64 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = stack
     stack_2 = m.slot_f8(work, 128 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = stack
     stack_3 = m.slot_f8(work, 192 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = stack
-    stack_4 = m.slot_f8(work, 256 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = stack
     for i in range(n):
         for j in range(m.steps(4, 8)):
             carried_1_j = carried_1[j]
@@ -58,11 +57,11 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
             carried_j = carried[j]
             sin = m.sin(carried_j)
             subtract = carried_j - carried_1_j
-            stack[i, j] = subtract
-            stack_1[i, j] = carried_j
-            stack_2[i, j] = carried_1_j
-            stack_3[i, j] = cos
-            stack_4[i, j] = sin
+            out_1[i, j] = subtract
+            stack[i, j] = carried_j
+            stack_1[i, j] = carried_1_j
+            stack_2[i, j] = cos
+            stack_3[i, j] = sin
             carried[j] = carried_j * cos + xs[i, j]
             carried_1[j] = carried_1_j * sin
     sum_ = 0.0
@@ -70,9 +69,9 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
         final = carried[i]
         sum_ = m.radd(sum_, final)
     chunks = m.chunks(n, 184 * n, 0)
-    add = m.slot_f8(work, 320 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = add
+    add = m.slot_f8(work, 256 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = add
     sums = m.places(chunks, 8)
-    add_loop(chunks, n, stack, add, (sums, 0), n)
+    add_loop(chunks, n, out_1, add, (sums, 0), n)
     sum_1 = m.total_radd(sums, 0, 0.0)
     out[()] = sum_ + sum_1
     carried_2 = m.local_f8((4,))  # f64[4] = carried
@@ -87,10 +86,10 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
             out_1[n - i - 1, j] = carried_2_j
             add_1 = add[n - i - 1, j]
             carried_3_j = carried_3[j]
-            stack_2_1 = stack_2[n - i - 1, j]
             stack_1_1 = stack_1[n - i - 1, j]
-            add_2 = add_1 + carried_3_j * stack_2_1 * m.cos(stack_1_1) + carried_2_j * stack_3[n - i - 1, j]
-            carried_3[j] = -add_1 + carried_3_j * stack_4[n - i - 1, j] + carried_2_j * stack_1_1 * -m.sin(stack_2_1)
+            stack_4 = stack[n - i - 1, j]
+            add_2 = add_1 + carried_3_j * stack_1_1 * m.cos(stack_4) + carried_2_j * stack_2[n - i - 1, j]
+            carried_3[j] = -add_1 + carried_3_j * stack_3[n - i - 1, j] + carried_2_j * stack_4 * -m.sin(stack_1_1)
             carried_2[j] = add_2
     for i in range(m.steps(4, 8)):
         out_2[i] = carried_2[i]
