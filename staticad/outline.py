@@ -11,10 +11,11 @@ from typing import Protocol, TypeVar
 
 from staticad.body import Body, written
 from staticad.elements import Asked
-from staticad.expressions import CODE, is_literal, typed
+from staticad.expressions import CODE, fill, is_literal, narrow, typed
 from staticad.ir import Node
 from staticad.kernels import Kernel, KernelBody, described
 from staticad.loops import Item, Loop
+from staticad.lowering import Update
 from staticad.parallel import Parallel, count, merging, spare_units
 from staticad.plan import aligned
 from staticad.scopes import Module, Scope
@@ -28,7 +29,7 @@ class Outlined:
     """A kernel function for a part of a loop.
 
     After the first step, the one after the last and ``kernel.arrays`` it takes a place for each of ``sums``, which are
-    `reduces` of the loop, and ``scalars``, buffers that are local variables of the caller; then ``kernel.sizes``.
+    `reduces` of the loop and local variables that all steps accumulate into, and ``scalars``, buffers that are local variables of the caller; then ``kernel.sizes``.
     """
 
     kernel: Kernel
@@ -55,8 +56,14 @@ class PartBody(KernelBody):
     def __init__(self, module: Module, parallel: Parallel, asked: Asked):
         super().__init__(module, [parallel.loop], (), asked)
         self.whole_loop = parallel.loop
+        self.summed = parallel.scalars
         self.parts: dict[Node, str] = {}
         self.scalars = self.outer = Missing(lambda node: self.names.claim(self.hint(node)))
+
+    def loop(self, loop: Loop, scope: Scope) -> None:
+        for buffer, node in self.summed.items() if loop is self.whole_loop else ():
+            self.scalars[buffer] = self.assign(self.hint(buffer), typed(way(node)[0], node.dtype), scope)
+        super().loop(loop, scope)
 
     def head(self, loop: Loop) -> list[str]:
         if loop is not self.whole_loop:
@@ -73,12 +80,10 @@ class PartBody(KernelBody):
         if loop is not self.whole_loop:
             super().finish(loop, scope)
             return
-        for node in loop.reduces:
+        results = {node: self.accumulators[node] for node in loop.reduces}
+        for node, result in (results | {x: self.scalars[x] for x in self.summed}).items():
             name = self.parts[node] = self.names.claim(f"{self.hint(node)}_part")
-            scope.lines += [
-                f"{name} = m.array_{CODE[node.dtype]}({name}, (1,))",
-                f"{name}[0] = {self.accumulators[node]}",
-            ]
+            scope.lines += [f"{name} = m.array_{CODE[node.dtype]}({name}, (1,))", f"{name}[0] = {result}"]
 
 
 def outline(module: Module, parallel: Parallel) -> Outlined:
@@ -147,7 +152,7 @@ class MainBody(Body):
         spare, offsets = self.memory("spare", f"m.spare({chunks} - 1, ", {**room, **parallel.private}, lines)
         sums, places = self.memory("sums", f"m.places({chunks}, ", dict.fromkeys(outlined.sums, 8), lines)
         for x, node in parallel.partial.items():
-            start = typed(self.merging(node)[0], node.dtype)
+            start = typed(way(node)[0], node.dtype)
             lines.append(f"m.begin({spare}, {size(offsets[x])}, {partial[x]}, {start})")
         given = [
             f"({array}, {spare}, {size(offsets[x])})" if x in offsets else array
@@ -157,12 +162,19 @@ class MainBody(Body):
         call = f"{name}({', '.join([chunks, n, *given, *(self.module.sizes[s] for s in kernel.sizes)])})"
         lines.append(f"status = {call}" if failure else call)
         for x, at in places.items():
-            start, way = self.merging(x)
-            text = f"m.total_{way}({sums}, {size(at)}, {typed(start, x.dtype)})"
-            self.accumulators[x] = self.assign(self.hint(x), text, scope)
-            self.targets[x] = parallel.targets[x]
+            node = parallel.scalars.get(x, x)
+            start, how = way(node)
+            text = f"m.total_{how}({sums}, {size(at)}, {typed(start, x.dtype)})"
+            if x in parallel.scalars:
+                lower, total = node.op.lower, self.scalars[x]
+                assert isinstance(lower, Update)
+                text = narrow(fill(lower.step, {"acc": total, "x": text}), lower.step, x.dtype)
+                lines.append(f"{total} = {text}")
+            else:
+                self.accumulators[x] = self.assign(self.hint(x), text, scope)
+                self.targets[x] = parallel.targets[x]
         for x, node in parallel.partial.items():
-            lines.append(f"m.fold_{self.merging(node)[1]}({spare}, {size(offsets[x])}, {partial[x]})")
+            lines.append(f"m.fold_{way(node)[1]}({spare}, {size(offsets[x])}, {partial[x]})")
         if offsets:
             lines.append(f"m.release({spare})")
         if failure:
@@ -181,7 +193,9 @@ class MainBody(Body):
             lines.append(f"{name} = {made}{self.module.size(end)})")
         return name, offsets
 
-    def merging(self, node: Node) -> tuple[str, str]:
-        way = merging(node)
-        assert way is not None
-        return way
+
+def way(node: Node) -> tuple[str, str]:
+    """See `parallel.merging`; of what a loop that may be cut accumulates."""
+    found = merging(node)
+    assert found is not None
+    return found

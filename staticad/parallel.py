@@ -52,7 +52,7 @@ class Parallel:
 
     ``work`` of all its steps together, in units; ``always``: whatever the work; ``targets``: where the result of each
     of its ``reduces`` goes, which is a scalar of every run; ``partial``: the buffers that all steps accumulate into,
-    and the node whose lowering tells how; ``private``: what is in the workspace for one step's values, with its bytes:
+    and the node whose lowering tells how; ``scalars``: those that are local variables, likewise; ``private``: what is in the workspace for one step's values, with its bytes:
     buffers, and where those begin that take the same memory one after the other.
     """
 
@@ -61,6 +61,7 @@ class Parallel:
     always: bool
     targets: dict[Node, Coordinates]
     partial: dict[Node, Node]
+    scalars: dict[Node, Node]
     private: dict[Node | Dim, Dim]
 
 
@@ -110,7 +111,7 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
         return None  # what carries a value from step to step
     work = units(plan.schedule.storage, [loop])
     work = substitute(work, {s: STEPS for s in symbols(work) if s.kind == "count"})
-    parallel = Parallel(loop, work, always, {}, {}, {})
+    parallel = Parallel(loop, work, always, {}, {}, {}, {})
     for node in loop.reduces:
         if merging(node) is None:
             return None
@@ -139,9 +140,9 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
         node = accumulates(found, steps.get(buffer, []))
         size = product(b.shape)
         small = isinstance(size, int) and size * buffer.dtype.itemsize <= ACCUMULATED
-        if node is None or buffer in started or not small or b.place == "scalar":
+        if node is None or buffer in started or not small:
             return None
-        parallel.partial[buffer] = node
+        (parallel.scalars if b.place == "scalar" else parallel.partial)[buffer] = node
     return parallel
 
 

@@ -38,6 +38,9 @@ def programs():
     z, w, u = ad.input("z", ("n", 40)), ad.input("w", (40, 640)), ad.input("u", (640, 3))
     loss = ad.mean(ad.nn.relu(z @ w) @ u)
     yield "dense", [z, w, u], [loss, *ad.grad(loss, [w, u, z])]
+    r, a = ad.input("r", ("n",)), ad.input("a", (2,))
+    items = ad.map(lambda v: ad.scan(lambda h, _: (ad.sin(a[0] * h) + a[1] * v, None), v, length=9)[0], r)
+    yield "items", [r, a], [items, *ad.grad(ad.sum(items), [r, a])]
     c = ad.input("c", ("n", 30))
     yield "columns", [c], [ad.sum(c, axis=0), ad.max(c, axis=0), ad.prod(1 + c / 1e4, axis=0), ad.sum(c, axis=1)]
 
@@ -480,6 +483,13 @@ def test_steps_that_need_other_steps_stay_on_one_thread() -> None:
     assert [k.parallel for k in scatter.kernels] == [True, False]  # zeros, but not which element comes last
     y = ad.input("y", ("n", 8))
     assert parallel([y], ad.cumulative_sum(y, axis=1), True) == 1
+
+
+def test_independent_items_run_on_all_cores_backward_too() -> None:
+    x, a, w = ad.input("x", ("n",)), ad.input("a", ()), ad.input("w", (3,))
+    items = ad.map(lambda v: ad.sum(ad.tanh(a * v + w)), x)
+    loops = generate([x, a, w], [*ad.grad(ad.sum(items), [x, a, w])], parallel=True).kernels
+    assert all(k.parallel for k in loops if not k.reads == 0)
 
 
 def test_kernels_tell() -> None:

@@ -189,7 +189,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         consts=(*body.consts, *(placeholder(x.type) for x in number)),
         nexts=(*nexts, *(stand_in[follows[y]] for y in remembered)),
         length=body.length,
-        reverse=not body.reverse,
+        reverse=body.reverse != bool(of_carry or remembered),  # sums have no order
     )
     given = [
         *(finals.get(k) or fill(body.carries[k], 0) for k in moving),
