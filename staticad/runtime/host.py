@@ -13,7 +13,6 @@ import hashlib
 import llvmlite
 
 from staticad.runtime import cache, elf
-from staticad.runtime.link import PREFIX
 from staticad.runtime.settings import setting
 
 # llvmlite has no types.
@@ -76,7 +75,7 @@ def native() -> tuple[str, str, str]:
     if folder is None or answers is None:
         return asked()
     key = hashlib.sha256(f"{llvmlite.__version__} {answers}".encode()).hexdigest()
-    path = folder / f"{PREFIX}host_{key[:32]}.native"
+    path = folder / f"{key[:32]}.host"
     kept = cache.unseal(key, cache.read(path))
     if kept is None:
         kept = "\n".join(asked()).encode()
