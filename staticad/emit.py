@@ -109,7 +109,7 @@ class Emitter:
             body = [f"tape = m.tape({self.plan.tape})", *body]
         main = function_text(f'@entry("{signature}")', "main", names, body)
         code = "\n\n\n".join([*self.functions.values(), main])
-        used = sorted({c for c in CODE.values() if re.search(rf"(?<![\w.\"]){c}\(", code)})
+        used = sorted(set(re.findall(r"(?<![\w.\"])(\w\d)\(", code)) & set(CODE.values()))
         marks = [mark for mark in ("kernel", "m", "parallel") if mark == "m" or f"@{mark}(" in code]
         imports = ", ".join([*used, "entry", *marks])
         text = [

@@ -94,7 +94,7 @@ def compile_nodes(
     text = emit(program)
     clock.lap("emit")
     debug("source", 3, text.source)
-    from staticad.runtime.load import load  # imports Numba
+    from staticad.runtime.load import load  # imported when there is something to load
 
     clock.lap("import")
     with progress(f"staticad: compiling {name}, {count_loops(body.body)} loops"):

@@ -13,6 +13,7 @@ from staticad.expressions import CODE
 from staticad.runtime import machine, settings
 from staticad.runtime.kernels import gemm, gemv, products, shared, vectors
 from staticad.runtime.kinds import float32, float64
+from staticad.runtime.link import link
 from staticad.runtime.load import load
 
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 47, 48, 49, 64, 65, 70, 129, 257]
@@ -166,7 +167,7 @@ def test_registers_of_other_processors(host, element, monkeypatch):
     module, symbol = ir.Module(), f"products_{'_'.join(map(str, host))}_{element}"
     products.product_of_floats(module, symbol, element)
     module.triple, module.data_layout = machine.host()[0], machine.layout()
-    address = machine.link(symbol, machine.machine_code(str(module), shared.FEW))
+    address = link(symbol, machine.machine_code(str(module), shared.FEW))
     kinds = [ctypes.c_void_p] * 3 + [ctypes.c_ssize_t] * 13 + [ctypes.c_bool]
     run = ctypes.CFUNCTYPE(None, *kinds)(address)
     rng = np.random.default_rng(5)

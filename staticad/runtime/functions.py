@@ -18,7 +18,7 @@ from typing import Any
 from llvmlite import ir
 
 from staticad.errors import CompileError
-from staticad.runtime import machine, settings, signatures, storage
+from staticad.runtime import link, machine, settings, signatures, storage
 from staticad.runtime.flow import declared, unlikely
 from staticad.runtime.kernels import library
 from staticad.runtime.kernels.shared import needs
@@ -78,7 +78,7 @@ class Kernel(Direct):
         code = function.__code__
         content = (signature, code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_argcount)
         self.function, self.types, self.name = function, parse_kernel(signature), function.__name__
-        self.symbol = f"{machine.PREFIX}kernel_{digest(repr(content))[:32]}"
+        self.symbol = f"{link.PREFIX}kernel_{digest(repr(content))[:32]}"
         self.raises = any(getattr(getattr(library, name, None), "raises", False) for name in code.co_names)
         self.fresh = False
 
@@ -86,7 +86,7 @@ class Kernel(Direct):
         """Machine code for the symbol, from this process, from disk, or compiled. Raises `CompileError`.
 
         Before anything that calls it is linked: LLVM ends the process over a symbol that it does not know."""
-        with machine.lock:
+        with link.lock:
             if storage.load(self.symbol) is None:
                 build(self.define, self.symbol, self.function, {})
                 self.fresh = True

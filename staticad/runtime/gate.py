@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from staticad.runtime import machine, storage
+from staticad.runtime import link, storage
 from staticad.runtime.call import canonical
 from staticad.runtime.codes import REFUSED
 
@@ -62,12 +62,13 @@ Types = Sequence[tuple[np.dtype[Any], int]]  # dtype and rank of each argument
 
 def gate() -> int:
     """The address of the function that looks at arguments, for all programs."""
-    symbol = f"{machine.PREFIX}gate_{storage.digest('gate')[:24]}"
+    symbol = f"{link.PREFIX}gate_{storage.digest('gate')[:24]}"
     if storage.load(symbol) is None:
+        from staticad.runtime import machine
         from staticad.runtime.kernels.gate import write
 
         storage.keep(symbol, machine.machine_code(write(symbol)), {"needs": []})
-    return machine.addresses[symbol]
+    return link.addresses[symbol]
 
 
 def bind(address: int, types: Types, held: dict[int, Array], written: Collection[int]) -> Callable[..., int]:

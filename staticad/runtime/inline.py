@@ -27,6 +27,7 @@ from staticad.errors import ShapeError
 from staticad.interpret import plain_symbol
 from staticad.ir import ArrayType
 from staticad.names import Names
+from staticad.runtime import link, machine
 from staticad.runtime.call import ERRORS, Caller, Target
 from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT
 from staticad.runtime.load import Native, execute
@@ -170,6 +171,7 @@ def runs(numbers: list[int]) -> list[tuple[int, int]]:
 def called(native: Native) -> Any:
     """The program as a function for compiled code."""
     kinds = tuple(types.Array(from_dtype(dtype), ndim, "C") for dtype, ndim in parse(native.signature))
+    machine.tell({native.symbol: link.addresses[native.symbol]})
 
     @intrinsic
     def call(typingctx: Any, *given: Any) -> Any:

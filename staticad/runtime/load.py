@@ -22,7 +22,7 @@ except ImportError:  # on Windows
     resource = None
 
 from staticad.errors import CompileError
-from staticad.runtime import cache, machine, settings, storage
+from staticad.runtime import cache, link, settings, storage
 from staticad.runtime.gate import Array, bind, bind_plain
 from staticad.runtime.signatures import parse
 
@@ -52,7 +52,7 @@ class Native:
         types = parse(self.signature)
         if settings.plain():
             return bind_plain(self.module.main, types, held, written)
-        return bind(machine.addresses[self.symbol], types, held, written)
+        return bind(link.addresses[self.symbol], types, held, written)
 
     @cached_property
     def call(self) -> Callable[..., int]:
@@ -83,10 +83,10 @@ def load(source: str, name: str) -> Native:
     Raises `CompileError`.
     """
     key = storage.digest(f"{name}\0{source}")
-    with machine.lock:
+    with link.lock:
         if key not in loaded:
             readable = re.sub(r"\W", "_", name, flags=re.ASCII)[:40]
-            loaded[key] = build(source, f"{machine.PREFIX}{readable}_{key[:32]}")
+            loaded[key] = build(source, f"{link.PREFIX}{readable}_{key[:32]}")
         return loaded[key]
 
 

@@ -1,6 +1,6 @@
-"""From LLVM's text to machine code, and from machine code to addresses; knows nothing of what the code does.
+"""LLVM: from its text to machine code, and from machine code to addresses where `elf` cannot; knows no program.
 
-All machine code of the process is in one engine, and is never unloaded. Symbols starting with `PREFIX` are ours.
+What it links is in one engine, and is never unloaded.
 """
 
 # llvmlite has no types.
@@ -10,36 +10,28 @@ All machine code of the process is in one engine, and is never unloaded. Symbols
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from staticad.runtime.settings import setting
+from staticad.runtime.host import host
+from staticad.runtime.threads import kept
 
-PREFIX = "staticad_"
 #: LLVM's own passes, at full strength.
 ALL: tuple[str, ...] = ()
 
-addresses: dict[str, int] = {}
-lock = threading.RLock()
+told: set[str] = set()  # the symbols that LLVM knows of
 
 
-@functools.cache
-def host() -> tuple[str, str, str]:
-    """What code is made for: triple, processor and its features (or ``NUMBA_CPU_NAME``, ``NUMBA_CPU_FEATURES``)."""
-    features = setting("CPU_FEATURES")
-    if features is None:
-        try:
-            found = llvm.get_host_cpu_features()
-        except RuntimeError:
-            found = None
-        if found is not None and setting("ENABLE_AVX") in (0, "0"):
-            found.update((name, False) for name in found if name.startswith("avx"))
-        features = found.flatten() if found is not None else ""
-    return llvm.get_process_triple(), setting("CPU_NAME") or llvm.get_host_cpu_name(), features
+def described() -> tuple[str, str, str]:
+    """The triple, the name and the features of the processor."""
+    try:
+        features = llvm.get_host_cpu_features().flatten()
+    except RuntimeError:
+        features = ""
+    return llvm.get_process_triple(), llvm.get_host_cpu_name(), features
 
 
 @functools.cache
@@ -92,20 +84,21 @@ def assembly(text: str, passes: Sequence[str] = ALL) -> str:
 @functools.cache
 def engine() -> Any:
     empty = llvm.parse_assembly(f'target triple = "{host()[0]}"')
-    return llvm.create_mcjit_compiler(empty, target())
+    made = llvm.create_mcjit_compiler(empty, target())
+    kept(made)
+    return made
 
 
-def link(symbol: str, code: bytes) -> int:
-    """The address of ``symbol`` in an object, all of whose own symbols must be known."""
-    with lock:
-        if symbol not in addresses:
-            engine().add_object_file(llvm.ObjectFileRef.from_data(code))
-            engine().finalize_object()
-            know(symbol, engine().get_function_address(symbol))
-        return addresses[symbol]
+def linked(symbol: str, code: bytes, known: Mapping[str, int]) -> int:
+    """The address of ``symbol`` in an object, whose other symbols are in ``known``, Python's or the C library's."""
+    tell(known)
+    engine().add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine().finalize_object()
+    return engine().get_function_address(symbol)
 
 
-def know(symbol: str, address: int) -> None:
-    """Let machine code refer to an address by a symbol."""
-    llvm.add_symbol(symbol, address)
-    addresses[symbol] = address
+def tell(known: Mapping[str, int]) -> None:
+    """Let code that LLVM links, for us or for Numba, refer to addresses by these symbols."""
+    for symbol in known.keys() - told:
+        llvm.add_symbol(symbol, known[symbol])
+        told.add(symbol)

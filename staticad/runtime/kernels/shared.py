@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from staticad.runtime import machine, storage
+from staticad.runtime import link, machine, storage
 from staticad.runtime.flow import declared
 
 # For code that is as it should be but for its variables; LLVM's usual passes take seconds over large unrolled tiles.
@@ -45,9 +45,9 @@ def external(
 
 def ready(write: Callable[[ir.Module, str, Any], None], passes: tuple[str, ...], element: Any) -> str:
     """The symbol of the function that ``write`` writes, which is linked from now on."""
-    name = f"{machine.PREFIX}{write.__name__}_{element}"
+    name = f"{link.PREFIX}{write.__name__}_{element}"
     symbol = f"{name}_{storage.digest(name)[:24]}"
-    with machine.lock:
+    with link.lock:
         if storage.load(symbol) is None:
             module = machine.module(symbol)
             write(module, symbol, element)
@@ -61,4 +61,4 @@ def needs(module: ir.Module) -> list[str]:
     def elsewhere(x: Any) -> bool:
         return x.is_declaration if isinstance(x, ir.Function) else x.initializer is None
 
-    return sorted(name for name, x in module.globals.items() if name.startswith(machine.PREFIX) and elsewhere(x))
+    return sorted(name for name, x in module.globals.items() if name.startswith(link.PREFIX) and elsewhere(x))

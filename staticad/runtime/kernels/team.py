@@ -27,8 +27,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from staticad.runtime import machine, threads
+from staticad.runtime import link, threads
 from staticad.runtime.flow import declared, placed, steps
+from staticad.runtime.host import host
 from staticad.runtime.kernels.shared import FEW, ready
 
 SPINS = 1000  # looks at what is waited for before sleep
@@ -116,7 +117,7 @@ def taken_back(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
 
 
 def processor() -> str:
-    return machine.host()[0].split("-")[0]
+    return host()[0].split("-")[0]
 
 
 def clock(builder: ir.IRBuilder) -> ir.Value:
@@ -328,5 +329,4 @@ def write_worker(module: ir.Module, symbol: str, element: Any) -> None:
 def worker() -> int:
     """The address of a waiting thread's work, which stays there."""
     symbol = ready(write_worker, FEW, "any")
-    threads.kept(machine.engine())
-    return machine.addresses[symbol]
+    return link.addresses[symbol]

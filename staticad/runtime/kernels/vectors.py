@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from staticad.runtime import machine
 from staticad.runtime.flow import declared
+from staticad.runtime.host import host as made_for
 
 SIZE = ir.IntType(64)
 BIT, INT = ir.IntType(1), ir.IntType(32)
@@ -34,7 +34,7 @@ class Host(NamedTuple):
 
 @cache
 def host() -> Host:
-    _, _, features = machine.host()
+    _, _, features = made_for()
     has = set(features.split(","))
     if "+avx512f" in has:
         return Host(64, 32, True)
