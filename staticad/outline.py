@@ -29,7 +29,8 @@ class Outlined:
     """A kernel function for a part of a loop.
 
     After the first step, the one after the last and ``kernel.arrays`` it takes a place for each of ``sums``, which are
-    `reduces` of the loop and local variables that all steps accumulate into, and ``scalars``, buffers that are local variables of the caller; then ``kernel.sizes``.
+    `reduces` of the loop and local variables that all steps accumulate into, and ``scalars``, buffers that are local
+    variables of the caller; then ``kernel.sizes``.
     """
 
     kernel: Kernel

@@ -52,8 +52,9 @@ class Parallel:
 
     ``work`` of all its steps together, in units; ``always``: whatever the work; ``targets``: where the result of each
     of its ``reduces`` goes, which is a scalar of every run; ``partial``: the buffers that all steps accumulate into,
-    and the node whose lowering tells how; ``scalars``: those that are local variables, likewise; ``private``: what is in the workspace for one step's values, with its bytes:
-    buffers, and where those begin that take the same memory one after the other.
+    and the node whose lowering tells how; ``scalars``: those that are local variables, likewise; ``private``: what is
+    in the workspace for one step's values, with its bytes: buffers, and where those begin that take the same memory
+    one after the other.
     """
 
     loop: Loop
