@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, toposort
+from staticad.joined import joined
 from staticad.lowering import Branch, Carried, Choices, Map, Read, Source, Steps, View
 from staticad.needs import live_carries, needed
 from staticad.ops import creation, sources
@@ -13,6 +14,7 @@ from staticad.ops.rules import no_jvp, no_vjp
 from staticad.shapes import Dim, Symbol, add, mul, symbol
 from staticad.simplify import simplify
 from staticad.twins import merged
+from staticad.view_rules import constant
 
 
 def _position(*, var: Symbol, length: Dim, reverse: bool) -> Dim:
@@ -63,8 +65,8 @@ class Inliner:
         self.count = 0
 
     def rewritten(self, outputs: Sequence[Node], given: Mapping[Node, Node]) -> list[Node]:
-        """``outputs`` with ``given`` replacements of inputs, and loops inlined, twins as one."""
-        outputs = merged(outputs)
+        """``outputs`` with ``given`` replacements of inputs, and loops inlined, as few as they can be."""
+        outputs = joined(merged(outputs))
         groups: dict[object, list[Node]] = {}
         for node in toposort(outputs, needed):
             if node.op.together is not None:
@@ -90,8 +92,10 @@ class Inliner:
         values = [x.params["value"] for x in nodes if "value" in x.params]
         tests = [] if body.condition is None else [body.condition]
         args, count = nodes[0].args, len(body.carries)
+        sliced = [operands.get(x) for x in args[count : count + len(body.slices)]]
         consts = [operands.get(x) for x in args[count + len(body.slices) :]]
-        inner = known((*body.nexts, *tests, *values), body.consts, consts)
+        slices = [y and filled(x, y) for x, y in zip(body.slices, sliced, strict=True)]
+        inner = known((*body.nexts, *tests, *values), (*body.slices, *body.consts), [*slices, *consts])
         nexts, tests, values = inner[:count], inner[count : count + len(tests)], inner[count + len(tests) :]
         carries = [x.params["carry"] for x in nodes if "carry" in x.params]
         live = live_carries(body, nexts, [*tests, *values], carries)
@@ -100,9 +104,9 @@ class Inliner:
         given: dict[Node, Node] = {}
         for k in live:
             given[body.carries[k]] = carried(var=var, number=k, type=body.carries[k].type)
-        for x, operand in zip(body.slices, args[count:], strict=False):
-            if operand in operands:
-                given[x] = at_step(operands[operand], var=var, length=body.length, reverse=body.reverse)
+        for x, operand in zip(body.slices, sliced, strict=True):
+            if operand is not None:
+                given[x] = at_step(operand, var=var, length=body.length, reverse=body.reverse)
         given |= {x: y for x, y in zip(body.consts, consts, strict=True) if y is not None}
         rewritten = self.rewritten([*tests, *(nexts[k] for k in live), *values], given)
         found = apart(rewritten[len(tests) :])
@@ -147,16 +151,22 @@ class Inliner:
         }
 
 
-def known(outputs: Sequence[Node], consts: Sequence[Node], operands: Sequence[Node | None]) -> tuple[Node, ...]:
+def filled(x: Node, operand: Node) -> Node | None:
+    """What ``x``, which stands for slices of the operand, is if they are all the same number."""
+    value = constant(operand)
+    return None if value is None else creation.fill(x, value)
+
+
+def known(outputs: Sequence[Node], inputs: Sequence[Node], operands: Sequence[Node | None]) -> tuple[Node, ...]:
     """``outputs`` simplified, given those of the operands that are constants."""
     new: dict[Node, Node] = {
-        x: y for x, y in zip(consts, operands, strict=True) if y and not y.args and isinstance(y.op.lower, Map)
+        x: y for x, y in zip(inputs, operands, strict=True) if y and not y.args and isinstance(y.op.lower, Map)
     }
     for node in toposort(outputs) if new else ():
         if node not in new:
             args = tuple(new[x] for x in node.args)
             new[node] = node if args == node.args else clone(node, args)
-    return simplify(Graph(tuple(consts), tuple(new.get(x, x) for x in outputs))).outputs
+    return simplify(Graph(tuple(inputs), tuple(new.get(x, x) for x in outputs))).outputs
 
 
 def apart(nodes: Sequence[Node]) -> list[Node]:

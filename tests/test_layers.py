@@ -31,7 +31,7 @@ LAYERS = """
     batching
     simplify needs
     numbering
-    twins
+    twins joined
     bodies
     costs
     loops expressions
