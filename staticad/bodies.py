@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, toposort
-from staticad.lowering import Branch, Carried, Choices, Map, Read, Repeat, Source, Steps, View
+from staticad.lowering import Branch, Carried, Choices, Map, Read, Source, Steps, View
+from staticad.needs import live_carries, needed
 from staticad.ops import creation, sources
 from staticad.ops.rules import no_jvp, no_vjp
-from staticad.shapes import Dim, Symbol, add, mul, symbol, symbols
+from staticad.shapes import Dim, Symbol, add, mul, symbol
 from staticad.simplify import simplify
+from staticad.twins import merged
 
 
 def _position(*, var: Symbol, length: Dim, reverse: bool) -> Dim:
@@ -61,7 +63,8 @@ class Inliner:
         self.count = 0
 
     def rewritten(self, outputs: Sequence[Node], given: Mapping[Node, Node]) -> list[Node]:
-        """``outputs`` with ``given`` replacements of inputs, and loops inlined."""
+        """``outputs`` with ``given`` replacements of inputs, and loops inlined, twins as one."""
+        outputs = merged(outputs)
         groups: dict[object, list[Node]] = {}
         for node in toposort(outputs, needed):
             if node.op.together is not None:
@@ -154,28 +157,6 @@ def known(outputs: Sequence[Node], consts: Sequence[Node], operands: Sequence[No
             args = tuple(new[x] for x in node.args)
             new[node] = node if args == node.args else clone(node, args)
     return simplify(Graph(tuple(consts), tuple(new.get(x, x) for x in outputs))).outputs
-
-
-def needed(node: Node) -> tuple[Node, ...]:
-    """The operands that a node is made of: of a result of a loop, those that its steps read for it."""
-    if not isinstance(node.op.lower, Repeat) or any(s.kind == "count" for s in symbols(node.params["body"].length)):
-        return node.args  # what tells the number of steps is read by none of them
-    body: Body = node.params["body"]
-    values = [node.params["value"]] if "value" in node.params else []
-    live = live_carries(body, body.nexts, values, [node.params["carry"]] if "carry" in node.params else [])
-    read = {*toposort([*values, *(body.nexts[k] for k in live)]), *(body.carries[k] for k in live)}
-    return tuple(operand for operand, x in zip(node.args, body.inputs, strict=True) if x in read)
-
-
-def live_carries(body: Body, nexts: Sequence[Node], values: Sequence[Node], wanted: Sequence[int]) -> list[int]:
-    """The carries that results depend on, in order."""
-    live = set(wanted)
-    while True:
-        read = set(toposort([*values, *(nexts[k] for k in live)]))
-        more = {k for k, x in enumerate(body.carries) if x in read} | live
-        if more == live:
-            return sorted(live)
-        live = more
 
 
 def apart(nodes: Sequence[Node]) -> list[Node]:

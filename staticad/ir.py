@@ -278,10 +278,10 @@ class Graph:
 
 def intern_key(op: Op, args: Sequence[Node], params: Mapping[str, Any]) -> tuple[Any, ...]:
     """What two nodes have in common exactly when they compute the same."""
-    return (op, tuple(map(id, args)), tuple((k, _param_key(params[k])) for k in sorted(params)) if params else ())
+    return (op, tuple(map(id, args)), tuple((k, param_key(params[k])) for k in sorted(params)) if params else ())
 
 
-def _param_key(value: object) -> object:
+def param_key(value: object) -> object:
     """``value``, where equal floats are the same number: 0.0 and -0.0 are not, and two NaNs are."""
     zero_or_nan = isinstance(value, (float, np.floating)) and (value == 0 or value != value)
     return (type(value), str(value)) if zero_or_nan else value  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -348,6 +348,18 @@ def clone(node: Node, args: tuple[Node, ...]) -> Node:
     out.cell = node.cell
     out.requires_grad = node.requires_grad
     return out
+
+
+def replace(outputs: Sequence[Node], with_input: Callable[[Node], Node | None]) -> list[Node]:
+    """``outputs`` computed from replacements: ``with_input(node)`` gives what stands for a node, or None to keep it."""
+    new: dict[Node, Node] = {}
+    for node in toposort(outputs):
+        other = with_input(node)
+        if other is None:
+            args = tuple(new[x] for x in node.args)
+            other = node if args == node.args else clone(node, args)
+        new[node] = other
+    return [new[x] for x in outputs]
 
 
 def verify(graph: Graph) -> None:

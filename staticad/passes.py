@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from staticad.autodiff import pull
 from staticad.costs import ARRAY
-from staticad.ir import ArrayType, Graph, Node
+from staticad.ir import ArrayType, Graph, Node, replace
 from staticad.ops import creation, sources
 from staticad.parallel import Mode
 from staticad.pipeline import Compiled, compile_nodes
-from staticad.residuals import choose_residuals, replace
+from staticad.residuals import choose_residuals
 from staticad.runtime.call import Caller, Target
 from staticad.simplify import simplify
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
 from staticad.costs import NEVER, computing, keeping, remembering
-from staticad.ir import Node, clone, toposort
+from staticad.ir import Node, toposort
 from staticad.lowering import Map, Source, Uninitialised, View
 from staticad.shapes import symbols
 from staticad.store import in_memory, read_by
@@ -185,15 +185,3 @@ def minimum_cut(ways: Mapping[Node, Ways], needed: Collection[Node]) -> set[Node
     reached = np.zeros(count, bool)
     reached[breadth_first_order(left, source, return_predecessors=False)] = True
     return {node for node, at in here.items() if reached[at] and not reached[at + 1]}
-
-
-def replace(outputs: Sequence[Node], with_input: Callable[[Node], Node | None]) -> list[Node]:
-    """``outputs`` computed from replacements: ``with_input(node)`` gives what stands for a node, or None to keep it."""
-    new: dict[Node, Node] = {}
-    for node in toposort(outputs):
-        other = with_input(node)
-        if other is None:
-            args = tuple(new[x] for x in node.args)
-            other = node if args == node.args else clone(node, args)
-        new[node] = other
-    return [new[x] for x in outputs]

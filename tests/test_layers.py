@@ -29,7 +29,9 @@ LAYERS = """
     closed_forms
     autodiff power_rules unit_lanes sparsity
     batching
-    simplify
+    simplify needs
+    numbering
+    twins
     bodies
     costs
     loops expressions

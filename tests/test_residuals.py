@@ -13,10 +13,10 @@ import pytest
 import staticad as ad
 from staticad import costs, residuals
 from staticad.autodiff import pull
-from staticad.ir import Node, toposort
+from staticad.ir import Node, replace, toposort
 from staticad.ops import sources, transcendental
 from staticad.passes import Passes
-from staticad.residuals import Ways, cheapest, choose_residuals, minimum_cut, replace
+from staticad.residuals import Ways, cheapest, choose_residuals, minimum_cut
 
 RNG = np.random.default_rng(11)
 N, D = costs.TYPICAL, 64

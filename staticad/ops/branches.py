@@ -13,7 +13,7 @@ import numpy as np
 
 from staticad.dtypes import can_require_grad
 from staticad.errors import IndexOutOfRange, ShapeError
-from staticad.ir import ArrayType, Branches, Example, Node, Op, Together, clone, toposort
+from staticad.ir import ArrayType, Branches, Example, Node, Op, Together, clone, replace, toposort
 from staticad.lowering import Branch, Source
 from staticad.ops.creation import fill
 from staticad.ops.rules import spread
@@ -81,7 +81,7 @@ def _asked(node: Node, branch: int) -> Node | None:
 def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
     """A choice among the branches' cotangents of their constants."""
     from staticad.autodiff import pull
-    from staticad.residuals import choose_residuals, replace
+    from staticad.residuals import choose_residuals
 
     body: Branches = nodes[0].params["body"]
     operands = nodes[0].args

@@ -16,7 +16,7 @@ import numpy as np
 
 from staticad.dtypes import can_require_grad
 from staticad.errors import ShapeError, StepLimit
-from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, toposort
+from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, replace, toposort
 from staticad.lowering import Repeat, Source, Update
 from staticad.ops.creation import fill
 from staticad.ops.indexing import moved
@@ -132,7 +132,7 @@ def _asked(node: Node) -> Node | None:
 def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
     """One loop from the last step to the first, which carries the cotangents of carries and sums those of constants."""
     from staticad.autodiff import pull
-    from staticad.residuals import choose_residuals, replace
+    from staticad.residuals import choose_residuals
 
     body: Body = nodes[0].params["body"]
     operands = nodes[0].args
