@@ -69,8 +69,9 @@ class Numbers:
         key = (body, tuple(args), depth)
         if key not in self.inside:
             self.inside[key] = dict(zip(body.consts, args[1:], strict=True))
-        if "result" in node.params:
-            branch, asked = None, [values[node.params["result"]] for values in body.values]
+        branch: int | None = node.params.get("branch")
+        if branch is None:
+            asked = [values[node.params["result"]] for values in body.values]
         else:
-            branch, asked = node.params["branch"], [node.params["value"]]
+            asked: list[Node] = [node.params["value"]]
         return self.of((node.op, args[0], branch, self.within(asked, self.inside[key], depth)))

@@ -112,7 +112,7 @@ def candidates(order: Sequence[Node], groups: Sequence[Group], of: Mapping[Node,
     found: dict[Group, list[Group]] = {}
     for group in groups:
         args = set(group.args)
-        fewest = min((reading[x] for x in args), key=len, default=[])
+        fewest = min((reading[x] for x in args), key=len, default=list[Group]())
         found[group] = [
             other
             for other in fewest
@@ -148,7 +148,8 @@ class Walk:
         group = Group(found.nodes, tuple(self.new[x] for x in found.args))
         if isinstance(group.body, Body):
             group.asked = [x.params["value"] for x in group.nodes if "value" in x.params]
-        nearest = min((self.reading.get((group.family, x), []) for x in group.args), key=len, default=[])
+        family = group.family
+        nearest = min((self.reading.get((family, x), []) for x in group.args), key=len, default=list[Group]())
         for host in nearest:
             results = taken(self.numbers, host, group) if isinstance(group.body, Body) else None
             if results is not None:
@@ -160,7 +161,7 @@ class Walk:
         else:
             self.placed.append(group)
             for x in set(group.args):
-                self.reading.setdefault((group.family, x), []).append(group)
+                self.reading.setdefault((family, x), []).append(group)
         for node in group.nodes:
             self.new[node] = self.interned(self.moved(node))
 
