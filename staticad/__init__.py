@@ -44,6 +44,7 @@ from staticad.errors import (
     AxisError,
     CacheWarning,
     CompileError,
+    CustomOpError,
     DTypeError,
     GradcheckError,
     GraphError,
@@ -140,6 +141,7 @@ from staticad.functions.elementwise import (
     trunc,
     where,
 )
+from staticad.functions.foreign import custom_op
 from staticad.functions.indexing import take, take_along_axis
 from staticad.functions.loops import associative_scan, map, scan, while_loop
 from staticad.functions.manipulation import (
@@ -227,6 +229,7 @@ __all__ = [
     "AxisError",
     "CacheWarning",
     "CompileError",
+    "CustomOpError",
     "DTypeError",
     "Function",
     "GradcheckError",
@@ -284,6 +287,7 @@ __all__ = [
     "cumulative_prod",
     "cumulative_sum",
     "custom_jvp",
+    "custom_op",
     "custom_vjp",
     "diagonal",
     "digamma",

@@ -13,7 +13,7 @@ from staticad.arrays import Arrays
 from staticad.expressions import CODE, fill, is_atom, is_literal, literal, narrow
 from staticad.ir import Node
 from staticad.loops import Coordinates, Loop, accesses, elements, is_var
-from staticad.lowering import Guard, Map, Uninitialised, View
+from staticad.lowering import LETTERS, Guard, Map, Uninitialised, View
 from staticad.names import LOOP_VARIABLES
 from staticad.scopes import Failure, Module, Scope
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
@@ -95,7 +95,7 @@ class Elements(Arrays):
     def map(self, node: Node, lower: Map, index: Coordinates, scope: Scope) -> str:
         template = lower.code if isinstance(lower.code, str) else lower.code(node)
         values = {"t": CODE[node.dtype]}
-        for name, x in zip("xyzuvw", node.args, strict=False):
+        for name, x in zip(LETTERS, node.args, strict=False):
             text = self.element(x, index, scope)
             if template.count(f"{{{name}}}") > 1 and not (text.isidentifier() or is_literal(text)):
                 text = self.assign(self.hint(x), text, scope)

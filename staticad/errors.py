@@ -43,6 +43,10 @@ class Interrupted(StaticadError, KeyboardInterrupt):
     """Ctrl-C while a compiled function ran inside of `@njit` code; from Python it is a plain ``KeyboardInterrupt``."""
 
 
+class CustomOpError(StaticadError, RuntimeError):
+    """A function of the user's that a compiled function calls raised an exception, which is the ``__cause__``."""
+
+
 class CompileError(StaticadError, RuntimeError):
     """Native code could not be made of a valid graph."""
 

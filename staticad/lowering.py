@@ -14,6 +14,8 @@ from staticad.ir import Node
 from staticad.shapes import Dim, Symbol
 
 Index: TypeAlias = tuple["Dim | At", ...]
+#: What the code of a `Map` calls the elements of its operands, in order.
+LETTERS = "xyzuvwabcdefghjklmnopqrs"
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class Uninitialised:
 class Map:
     """One element of the result from one of each operand at the same index.
 
-    ``code`` is a Python expression over the operands' elements ``{x}``, ``{y}``, ``{z}``, the coordinates ``{i[0]}``,
-    ``{i[1]}``, ... (as int64), the scalar type of the result ``{t}`` (callable, converts a value) and the op's
-    parameters by name (numbers become literals of the result's dtype); or a function from the node to such a template.
-    Functions of the kernel library are called as ``m.name(...)``. ``cost`` is roughly the number of flops: 1 for
-    arithmetic, 4 for division and square root, 20 for exp and its kin.
+    ``code`` is a Python expression over the operands' elements ``{x}``, ``{y}``, ``{z}`` (see `LETTERS`), the
+    coordinates ``{i[0]}``, ``{i[1]}``, ... (as int64), the scalar type of the result ``{t}`` (callable, converts a
+    value) and the op's parameters by name (numbers become literals of the result's dtype); or a function from the node
+    to such a template. Functions of the kernel library are called as ``m.name(...)``, the user's as
+    ``user.symbol(...)``. ``cost`` is roughly the number of flops: 1 for arithmetic, 4 for division and square root, 20
+    for exp and its kin.
     """
 
     code: str | Callable[[Node], str]

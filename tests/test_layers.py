@@ -21,6 +21,7 @@ PACKAGE = Path(staticad.__file__).parent
 LAYERS = """
     errors names progress
     shapes dtypes nests
+    foreign
     ir
     lowering
     ops
@@ -84,8 +85,8 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "control", "branches", "calls", "linear_algebra", "determinants",
-    "table",
+    "views", "reductions", "products", "indexing", "control", "branches", "calls", "foreign",
+    "linear_algebra", "determinants", "table",
 ]
 # fmt: on
 

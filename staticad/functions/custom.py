@@ -177,7 +177,13 @@ class Custom:
         self, outs: Sequence[Node], wrt: Sequence[Node], seeds: Sequence[Node], values: Mapping[Node, Node], by: str
     ) -> list[Node | None]:
         """Cotangents of ``wrt``, in which ``outs`` are linear, with ``values`` for what stands in them."""
-        found = pull(outs, wrt, seeds)
+        try:
+            found = pull(outs, wrt, seeds)
+        except RecursionError as error:
+            raise self.error(
+                f"has a rule that is {self.name} of {by}, whose transpose is asked for in turn; "
+                "give each mode a rule of its own, with staticad.custom_op, or write the rule in other operations"
+            ) from error
         there = [x for x in found if x is not None]
         order, _ = calls.inside(there, values)
         if not set(wrt).isdisjoint(order):

@@ -13,6 +13,7 @@ from staticad.ops import (
     control,
     creation,
     determinants,
+    foreign,
     indexing,
     linear_algebra,
     logic,
@@ -26,7 +27,7 @@ from staticad.ops import (
 
 FAMILIES = (
     sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control,
-    branches, calls, linear_algebra, determinants,
+    branches, calls, foreign, linear_algebra, determinants,
 )  # fmt: skip
 
 

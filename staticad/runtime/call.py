@@ -17,7 +17,8 @@ from staticad.dtypes import SHORT
 from staticad.errors import DTypeError, IndexOutOfRange, Interrupted, OutOfMemory, ShapeError, StepLimit
 from staticad.interpret import bind, plain_symbol
 from staticad.ir import ArrayType
-from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT
+from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT, RAISED
+from staticad.runtime.user import exception
 from staticad.scopes import Failure
 from staticad.shapes import Dim, Symbol, evaluate, render, symbols
 
@@ -69,6 +70,8 @@ class Caller:
     def slow(self, args: Sequence[Any], outs: Sequence[Any] | None, status: int = 0) -> Sequence[Array]:
         """Convert what can be converted, make room, and call again; raise what is wrong, or what ``status`` tells."""
         target = self.target
+        if status <= RAISED:
+            raise exception(status, target.name)
         if status > 0 and target.failures[status - 1].kind == "interrupt":
             raise KeyboardInterrupt(target.name)
         if len(args) != len(target.inputs):
@@ -96,6 +99,8 @@ class Caller:
             work = workspace(evaluate(target.work_bytes, sizes))
             status = self.native(work, *arrays, *fresh)
             self.free[:] = [work]  # those that were too small go; those in use come back
+        if status <= RAISED:
+            raise exception(status, target.name)
         if status == NEGATIVE_POWER:
             raise ValueError(f"{target.name}: {NEGATIVE_POWER_TEXT}")
         if status:

@@ -79,7 +79,8 @@ class Kernel(Direct):
         content = (signature, code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_argcount)
         self.function, self.types, self.name = function, parse_kernel(signature), function.__name__
         self.symbol = f"{link.PREFIX}kernel_{digest(repr(content))[:32]}"
-        self.raises = any(getattr(getattr(library, name, None), "raises", False) for name in code.co_names)
+        raises = (name == "user" or getattr(getattr(library, name, None), "raises", False) for name in code.co_names)
+        self.raises = any(raises)
         self.fresh = False
 
     def ready(self) -> None:
@@ -119,7 +120,7 @@ class Kernel(Direct):
 def propagate(walk: Walk, code: ir.Value) -> None:
     """Return what went wrong without a status code of the program's."""
     with unlikely(walk.builder, walk.builder.icmp_signed("<", code, ir.Constant(INTP, 0))):
-        walk.builder.ret(code)
+        walk.leave(code)
 
 
 def kernel(signature: str) -> Callable[[FunctionType], Any]:

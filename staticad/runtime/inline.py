@@ -29,9 +29,10 @@ from staticad.ir import ArrayType
 from staticad.names import Names
 from staticad.runtime import link, machine
 from staticad.runtime.call import ERRORS, Caller, Target
-from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT
+from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT, RAISED
 from staticad.runtime.load import Native, execute
 from staticad.runtime.signatures import parse
+from staticad.runtime.user import Raised
 from staticad.shapes import Symbol, render, symbols
 
 INTP = ir.IntType(64)
@@ -77,7 +78,7 @@ def plain(target: Target) -> Callable[..., None]:
 def text(target: Target) -> tuple[str, dict[str, Any]]:
     """The source of the function, and what it takes from outside."""
     names = Names()
-    raised = {error.__name__: error for error in (ShapeError, *ERRORS.values())}
+    raised = {error.__name__: error for error in (ShapeError, Raised, *ERRORS.values())}
     for name in ("call", "uncached", "empty", "uint8", "stack", "skip", "raw", "size", *raised):
         names.used.add(name)
     inputs = [names.claim(name) for name, _ in target.inputs]
@@ -108,6 +109,8 @@ def text(target: Target) -> tuple[str, dict[str, Any]]:
     if "integer_pow" in target.native.source:
         message = f"{target.name}: {NEGATIVE_POWER_TEXT}"
         lines += [f"if status == {NEGATIVE_POWER}:", f"    raise ValueError({message!r})"]
+    if "user." in target.native.source:
+        lines += [f"if status <= {RAISED}:", f"    raise Raised({target.name!r}, status)"]
     if target.failures:
         lines += ["if status:", *("    " + line for line in failure_lines(target))]
     body = "\n".join("    " + line for line in lines)

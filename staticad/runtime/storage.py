@@ -19,7 +19,7 @@ from typing import Any
 import llvmlite
 import numpy as np
 
-from staticad.runtime import cache, link, threads
+from staticad.runtime import cache, link, threads, user
 from staticad.runtime.host import host
 
 link.addresses[threads.SYMBOL] = ctypes.addressof(threads.table)
@@ -31,7 +31,7 @@ known: dict[str, Facts] = {}  # of what has been linked
 def load(symbol: str) -> Facts | None:
     """The facts of a symbol that is linked from now on; None where its code, or what it needs, is not stored."""
     with link.lock:
-        if symbol in known or symbol in link.addresses:
+        if symbol in known or symbol in link.addresses or user.ready(symbol):
             return known.get(symbol, {})
         folder = cache.directory()
         payload = cache.unseal(symbol, cache.read(path(folder, symbol))) if folder else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -46,6 +46,7 @@ class Walk:
         self.builder, self.scope = builder, scope
         self.variables: dict[str, Any] = {}  # a View or tuple, or the kind and place of a scalar
         self.ends: list[ir.Block] = []  # where a `break` of the loops around goes
+        self.held: dict[Any, Callable[[], object]] = {}  # what is to be given back before the end, and how
 
     # statements ------------------------------------------------------------------------------------------------------
 
@@ -147,6 +148,12 @@ class Walk:
 
     def break_(self, statement: ast.Break) -> None:
         self.builder.branch(self.ends[-1])
+
+    def leave(self, code: ir.Value) -> None:
+        """Return a status code from the middle of an expression."""
+        for give_back in self.held.values():
+            give_back()
+        self.builder.ret(code)
 
     def return_(self, statement: ast.Return) -> None:
         self.builder.ret(self.cast(self.expression(statement.value), int64))

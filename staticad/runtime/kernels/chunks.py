@@ -69,7 +69,9 @@ def empty(count: int, size: int) -> Any:
 def spare(walk: Any, count: Value, size: Value) -> View:
     shape, total = rows(walk, count, size)
     take = external(walk.builder, write_take, TAKE, passes=FEW)
-    return View(Array(uint8, 2), walk.builder.call(take, [total]), shape)
+    made = View(Array(uint8, 2), walk.builder.call(take, [total]), shape)
+    walk.held[made.data] = lambda: give(walk, made)
+    return made
 
 
 @direct(empty)
@@ -95,6 +97,11 @@ def keep(x: Any) -> None:
 
 @direct(keep)
 def release(walk: Any, x: View) -> None:
+    give(walk, x)
+    del walk.held[x.data]
+
+
+def give(walk: Any, x: View) -> None:
     walk.builder.call(external(walk.builder, write_give, GIVE, passes=FEW), [x.data])
 
 

@@ -21,6 +21,7 @@ from staticad.runtime.kernels.folds import (
     total_rmin,
     total_rmul,
 )
+from staticad.runtime.kernels.foreign import foreign
 from staticad.runtime.kernels.math import *  # noqa: F403
 from staticad.runtime.kernels.matrices import factor_cholesky, factor_lu, lu_solve, solve_triangular
 from staticad.runtime.kernels.memory import (
@@ -112,6 +113,7 @@ __all__ = [
     "fold_rmax",
     "fold_rmin",
     "fold_rmul",
+    "foreign",
     "index",
     "interrupted",
     "local_b1",

@@ -206,7 +206,7 @@ def integer_pow(walk: Any, x: Value, y: Value) -> Value:
     value, power = walk.cast(x, kind), walk.cast(y, arithmetic.wide(y.kind))
     if arithmetic.wide(y.kind).signed:
         with unlikely(builder, builder.icmp_signed("<", power, int64.constant(0))):
-            builder.ret(int64.constant(NEGATIVE_POWER))
+            walk.leave(int64.constant(NEGATIVE_POWER))
     name = "staticad.integer_pow"
     return Value(kind, builder.call(module.globals.get(name) or write_power(module, name), [value, power]))
 

@@ -41,7 +41,9 @@ def tape(walk: Any, count: Value) -> View:
     place = flow.room(walk.builder, INTP, words)
     for k in range(words):
         walk.builder.store(ir.Constant(INTP, 0), walk.builder.gep(place, [ir.Constant(INTP, k)]))
-    return View(Array(int64, 1), place, [ir.Constant(INTP, words)])
+    made = View(Array(int64, 1), place, [ir.Constant(INTP, words)])
+    walk.held[place] = lambda: close(walk, made)
+    return made
 
 
 def grown(tape: list[Any], slot: int, size: int) -> bool:
@@ -123,9 +125,13 @@ def given_back(tape: list[Any], status: int) -> int:
 
 @direct(given_back)
 def closed(walk: Any, tape: View, status: Value) -> Value:
-    close = external(walk.builder, write_close, CLOSE, passes=FEW)
-    walk.builder.call(close, [tape.data, tape.shape[0]])
+    close(walk, tape)
     return status
+
+
+def close(walk: Any, tape: View) -> None:
+    function = external(walk.builder, write_close, CLOSE, passes=FEW)
+    walk.builder.call(function, [tape.data, tape.shape[0]])
 
 
 def write_close(module: ir.Module, symbol: str, element: Any) -> None:
