@@ -27,7 +27,7 @@ LAYERS = """
     interpret view_rules small_products small_matrices
     stable
     closed_forms
-    autodiff power_rules unit_lanes sparsity
+    autodiff power_rules unit_lanes sparsity reads
     batching
     simplify
     bodies
@@ -53,7 +53,7 @@ LAYERS = """
     creation linalg evaluate derivatives
     nn optim random numpy_protocol transforms implicit
     special
-    function
+    function directions
     sparse tracing
     func draw testing
     ""
