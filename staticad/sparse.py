@@ -1,40 +1,40 @@
 """`sparse_jacobian` and `sparse_hessian`: derivatives as SciPy arrays, a few lanes for all columns; knows no lowering.
 
 Which elements may differ from zero is found in the graph; columns (or rows) that share no element get one colour, and
-the derivative along all columns of a colour at once is one lane of one compiled function.
+the derivative along all columns of a colour at once is one lane of one compiled function (`staticad.directions`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticad import colouring, sparsity
-from staticad.autodiff import pull, push
+from staticad import directions
 from staticad.batching import batch
 from staticad.creation import input as make_input
-from staticad.derivatives import grad, places
+from staticad.directions import WRITTEN_OUT, Block, Derivative, Format, Structure, Way, blocks, hessian, jacobian
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError
 from staticad.function import Function, compile, input_list  # noqa: A004
 from staticad.functions.elementwise import astype, equal
 from staticad.functions.indexing import take
-from staticad.functions.manipulation import reshape
+from staticad.functions.manipulation import concat, reshape
 from staticad.interpret import bind, interpret
 from staticad.ir import Node, toposort
-from staticad.ops import sources
-from staticad.ops.rules import accumulate, spread
-from staticad.shapes import Shape, product, symbols
+from staticad.nests import leaves
+from staticad.ops import creation, sources
+from staticad.ops.rules import spread
+from staticad.residuals import replace
+from staticad.shapes import symbols
+from staticad.sparsity import Place
 from staticad.tensor import Array, Tensor, wrap
 
 if TYPE_CHECKING:
     from staticad.parallel import Mode
 
-Format = Literal["csr", "csc"]
 FORMATS = ("csr", "csc")
 MODES = ("auto", "forward", "reverse")
 #: Patterns kept, of the latest sizes.
@@ -42,8 +42,8 @@ KEPT = 16
 
 
 def sparse_jacobian(
-    y: Tensor,
-    x: Tensor,
+    y: Any,
+    x: Any,
     inputs: Tensor | Sequence[Tensor] | None = None,
     *,
     mode: str = "auto",
@@ -53,14 +53,15 @@ def sparse_jacobian(
 ) -> SparseFunction:
     """A compiled function that gives the Jacobian of ``y`` by ``x`` as a SciPy sparse array of only what may not be 0.
 
-    The array has a row for each element of ``y`` and a column for each of ``x``, both in C order. Which elements it has
-    is found in the graph when the function is called with sizes (or with values of indices) for the first time: an
-    element that is there may be zero, one that is not there is. After that only values are computed: along as many
-    directions as there are colours, for columns of one colour meet in no row.
+    The array has a row for each element of ``y`` and a column for each of ``x``, both in C order; of nests, those of
+    the first leaf before those of the second. Which elements it has is found in the graph when the function is called
+    with sizes (or with values of indices) for the first time: an element that is there may be zero, one that is not
+    there is. After that only values are computed: along as many directions as there are colours, for columns of one
+    colour meet in no row; or backwards from rows of one colour, which read no element of ``x`` in one place.
 
     Args:
-        y: a floating tensor of any shape.
-        x: an input or a parameter that it is differentiated by.
+        y: a floating tensor of any shape, or a nest of them.
+        x: an input or a parameter that it is differentiated by, or a nest of them, of one dtype.
         inputs: what ``y`` is computed from, in the order of the arguments; may be left out where that is ``x`` alone.
         mode: ``"forward"`` colours columns, ``"reverse"`` rows; ``"auto"`` takes what has fewer colours.
         format: ``"csr"`` or ``"csc"``, for `scipy.sparse.csr_array` or `scipy.sparse.csc_array`.
@@ -80,36 +81,18 @@ def sparse_jacobian(
            [0., 3., 2., 0.],
            [0., 0., 4., 3.]])
     >>> J.colours
-    2
+    1
     """
-    given = _inputs(name, y, x, inputs)
+    ys, xs = _tensors(name, "y", y), _tensors(name, "x", x)
+    given = _inputs(name, ys, xs, inputs)
     if mode not in MODES:
         raise GraphError(f"{name}: mode is 'auto', 'forward' or 'reverse', not {mode!r}")
-    ways: list[Way] = []
-    if mode != "reverse":
-        seed = sources.placeholder(x.node.type, "tangent")
-        (where,) = places([y.node], [x])
-        try:
-            (found,) = push([y.node], where, [seed] * len(where))
-            ways += [] if found is None else [Way("forward", seed, found)]
-        except GraphError:  # what has a rule for one way alone
-            if mode == "forward":
-                raise
-    if mode != "forward":
-        seed = sources.placeholder(y.node.type, "cotangent")
-        (where,) = places([y.node], [x])
-        try:
-            found = accumulate(g for g in pull([y.node], where, [seed]) if g is not None)
-            ways += [] if found is None else [Way("reverse", seed, found)]
-        except GraphError:
-            if not ways:
-                raise
-    return SparseFunction(name, given, x, (y.shape, x.shape), _reached(name, ways, y, x), format, parallel)
+    return SparseFunction(name, given, xs, _reached(name, jacobian(ys, xs, mode), ys, xs), format, parallel)
 
 
 def sparse_hessian(
     y: Tensor,
-    x: Tensor,
+    x: Any,
     inputs: Tensor | Sequence[Tensor] | None = None,
     *,
     format: Format = "csr",  # noqa: A002
@@ -132,43 +115,11 @@ def sparse_hessian(
     >>> H.colours
     2
     """
-    given = _inputs(name, y, x, inputs)
+    (y,), xs = _tensors(name, "y", [y]), _tensors(name, "x", x)
+    given = _inputs(name, [y], xs, inputs)
     if y.shape != ():
         raise GraphError(f"{name}: is of a scalar, not of {y!r}; take its sum, or sparse_jacobian of its gradient")
-    gradient = grad(y, x).node
-    seed = sources.placeholder(x.node.type, "tangent")
-    (where,) = places([gradient], [x])
-    (found,) = push([gradient], where, [seed] * len(where))
-    if not any(node in toposort([y.node]) for node in places([y.node], [x])[0]):
-        found = None
-    elif found is None:  # linear: a Hessian without elements
-        found = Node.arithmetic["fill"](seed, 0)
-    ways = [] if found is None else [Way("symmetric", seed, found)]
-    return SparseFunction(name, given, x, (x.shape, x.shape), _reached(name, ways, y, x), format, parallel)
-
-
-@dataclass(frozen=True, eq=False)
-class Way:
-    """How a derivative is computed along directions: ``found`` is linear in ``seed``, which stands for one of them."""
-
-    mode: Literal["forward", "reverse", "symmetric"]
-    seed: Node
-    found: Node
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """A pattern and how its elements are found: what does not change from call to call.
-
-    ``entries`` says where in the lanes each element is; ``read`` has what values it was found with.
-    """
-
-    pattern: Any
-    way: Way
-    colours: Array
-    lanes: Array
-    entries: Array
-    read: Mapping[Node, Array]
+    return SparseFunction(name, given, xs, _reached(name, hessian(y, xs), [y], xs), format, parallel)
 
 
 class SparseFunction:
@@ -181,9 +132,8 @@ class SparseFunction:
         self,
         name: str,
         inputs: list[Tensor],
-        x: Tensor,
-        shapes: tuple[Shape, Shape],
-        ways: list[Way],
+        xs: list[Tensor],
+        derivative: Derivative,
         format: Format,  # noqa: A002
         parallel: Mode,
     ):
@@ -193,14 +143,13 @@ class SparseFunction:
         self.inputs = inputs
         self.format: Format = format
         self.parallel: Mode = parallel
-        self._x = x
-        self._shapes = shapes
-        self._ways = ways
+        self._dtype = xs[0].dtype
+        self._derivative = derivative
         self._nodes = [sources.unmarked(t.node) for t in inputs]
         self._names: list[str] = [node.params["name"] for node in self._nodes]
-        self._asked = _readable(ways[0], sources.unmarked(x.node))
+        self._asked = _readable(derivative)
         self._read = _given(self._asked)
-        self._functions: dict[Way, Function] = {}
+        self._functions: dict[tuple[Way, int, bool], Function] = {}
         self._structures: dict[tuple[tuple[str, int], ...], Structure] = {}
         self._latest: Structure | None = None
         self._lock = threading.Lock()
@@ -214,8 +163,7 @@ class SparseFunction:
             names = ", ".join(self._names)
             raise DTypeError(f"{self.name}: takes {len(self.inputs)} arrays ({names}), got {len(given)}")
         structure = self._structure(given)
-        function = self._function(structure.way)
-        data = function(*given, structure.colours, structure.lanes, structure.entries)
+        data = self._function(structure)(*given, *_arguments(structure, self._dtype))
         return _array(self.format, data, structure.pattern)
 
     def _by_name(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -241,66 +189,47 @@ class SparseFunction:
         return found
 
     def _found(self, sizes: Mapping[str, int], read: Mapping[Node, Array]) -> Structure:
-        """The pattern for these sizes and values of indices, and a colouring of it."""
         read = {x: np.array(array, x.dtype) for x, array in read.items()}
-        values = dict(zip(self._asked, interpret(self._asked, read, sizes), strict=True))
-        first = self._ways[0]
-        pattern = sparsity.dependence(first.found, first.seed, sizes, values)
-        if first.mode == "symmetric":
-            pattern = pattern.multiply(pattern.T).tocsr()  # what is zero on one side is zero on the other
-        elif first.mode == "reverse":
-            pattern = pattern.T.tocsr()
-        pattern.sort_indices()
-        way, colours = self._coloured(pattern)
-        rows, columns = colouring.coordinates(pattern)
-        if way.mode == "symmetric":
-            group, place = colouring.places(pattern, colours)
-        elif way.mode == "forward":
-            group, place = colours.colours[columns], rows
-        else:
-            group, place = colours.colours[rows], columns
-        width = pattern.shape[1] if way.mode == "reverse" else pattern.shape[0]
-        if colours.count * width > sparsity.MOST:
-            raise GraphError(
-                f"{self.name}: takes {colours.count} directions of {width} elements each, too many to be worth it; "
-                "differentiate the few outputs apart that depend on almost everything"
-            )
-        entries = group * width + place
-        pattern.data = np.arange(pattern.nnz)
-        if self.format == "csc":
-            pattern = pattern.tocsc()
-            entries = entries[pattern.data]
-        pattern.data = np.ones(pattern.nnz, bool)
-        for array in (pattern.data, pattern.indices, pattern.indptr):
-            array.flags.writeable = False
-        seeds = colours.colours.reshape(sparsity.Place(sizes).shape(way.seed))
-        return Structure(pattern, way, seeds, np.arange(colours.count), entries, read)
+        known = dict(zip(self._asked, interpret(self._asked, read, sizes), strict=True))
+        return directions.structure(self._derivative, sizes, known, read, self.format, self.name)
 
-    def _coloured(self, pattern: Any) -> tuple[Way, colouring.Colouring]:
-        by_mode = {way.mode: way for way in self._ways}
-        if "symmetric" in by_mode:
-            return by_mode["symmetric"], colouring.symmetric(pattern)
-        # No colouring has fewer than there are elements in the fullest row, or column.
-        sides = {"forward": pattern, "reverse": pattern.T.tocsr()}
-        least = {mode: int(np.diff(sides[mode].indptr).max(initial=0)) for mode in by_mode}
-        best: tuple[Way, colouring.Colouring] | None = None
-        for mode in sorted(by_mode, key=lambda mode: least[mode]):
-            if best is None or least[mode] < best[1].count:
-                found = colouring.by_columns(sides[mode])
-                if best is None or found.count < best[1].count:
-                    best = by_mode[mode], found
-        assert best is not None
-        return best
-
-    def _function(self, way: Way) -> Function:
+    def _function(self, structure: Structure) -> Function:
         """Native code for the elements of the derivative, given the colours and where each element stands."""
-        found = self._functions.get(way)
+        few = structure.count if structure.count <= WRITTEN_OUT else 0
+        key = structure.way, few, structure.owners is not None
+        found = self._functions.get(key)
         if found is not None:
             return found
         with self._lock:
-            if way not in self._functions:
-                self._functions[way] = _compiled(self, way, self._shapes, self._x)
-            return self._functions[way]
+            if key not in self._functions:
+                self._functions[key] = self._compiled(*key)
+            return self._functions[key]
+
+    def _compiled(self, way: Way, few: int, summed: bool) -> Function:
+        """``few``: so many directions, or any number; ``summed``: several numbers may make one element."""
+        taken = {node.params["name"] for node in toposort(way.found) if sources.is_input(node)}
+        taken |= {t.node.name or "" for t in self.inputs}
+        taken |= {s.name for t in self.inputs for d in t.shape for s in symbols(d)}
+
+        def fresh(name: str) -> str:
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            return name
+
+        colours = [make_input(fresh("colour"), x.shape, "int64") for x in way.seeds] if few != 1 else []
+        lane = [] if few else [make_input(fresh("lane"), (fresh("lanes"),), "int64")]
+        entries = make_input(fresh("entries"), (fresh("parts"),), "int64")
+        lanes = [_along(way, colours, k) for k in range(few)] if few else [_in_lanes(way, colours, lane[0])]
+        rows = [_side_by_side(block, lanes, lane) for block in blocks(way.found)]
+        found = take(concat(rows), entries)
+        extra = [*colours, *lane, entries]
+        if summed:
+            start = make_input(fresh("start"), (fresh("elements"),), self._dtype)
+            owners = make_input(fresh("owners"), entries.shape, "int64")
+            found = start.at[owners].add(found)
+            extra += [start, owners]
+        return compile([*self.inputs, *extra], found, name=self.name, parallel=self.parallel)
 
     # looking ---------------------------------------------------------------------------------------------------------
 
@@ -310,7 +239,7 @@ class SparseFunction:
         if self._latest is None:
             if self._read or any(symbols(d) for node in self._nodes for d in node.shape):
                 raise GraphError(f"{self.name}: the pattern depends on the arrays given; call it first")
-            self._structure([np.empty(sparsity.Place({}).shape(node), node.dtype) for node in self._nodes])
+            self._structure([np.empty(Place({}).shape(node), node.dtype) for node in self._nodes])
         assert self._latest is not None
         return self._latest
 
@@ -322,38 +251,52 @@ class SparseFunction:
     @property
     def colours(self) -> int:
         """How many directions the latest call took."""
-        return len(self.structure.lanes)
+        return self.structure.count
 
     @property
     def function(self) -> Function:
         """The compiled function of the latest call, for a look at its source and its costs."""
-        return self._function(self.structure.way)
+        return self._function(self.structure)
 
     def __repr__(self) -> str:
         return f"<SparseFunction {self.name}({', '.join(self._names)}) -> {self.format}>"
 
 
-def _compiled(of: SparseFunction, way: Way, shapes: tuple[Shape, Shape], x: Tensor) -> Function:
-    taken = {node.params["name"] for node in toposort([way.found]) if sources.is_input(node)}
-    taken |= {t.node.name or "" for t in of.inputs} | {s.name for t in of.inputs for d in t.shape for s in symbols(d)}
+def _along(way: Way, colours: Sequence[Tensor], k: int) -> list[Tensor]:
+    """What is found along direction ``k``."""
+    here = [astype(equal(c, k), x.dtype).node for c, x in zip(colours, way.seeds, strict=True)] if colours else []
+    ones = [creation.full(value=1.0, shape=x.shape, dtype=x.dtype) for x in way.seeds]
+    return list(map(wrap, replace(way.found, dict(zip(way.seeds, here or ones, strict=True)).get)))
 
-    def fresh(name: str) -> str:
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        return name
 
-    colour = make_input(fresh("colour"), way.seed.shape, "int64")
-    lane = make_input(fresh("lane"), (fresh("lanes"),), "int64")
-    entries = make_input(fresh("entries"), (fresh("elements"),), "int64")
-    each = reshape(lane, (lane.shape[0], *(1 for _ in way.seed.shape)))
-    seeds = astype(equal(each, colour), way.seed.dtype)
-    ((found, has),) = batch([way.found], {way.seed: seeds.node}, lane.shape)
-    found = found if has else spread(found, lane.shape)
-    flat = reshape(wrap(found), (product(found.shape),))
-    return compile(
-        [*of.inputs, colour, lane, entries], astype(take(flat, entries), x.dtype), name=of.name, parallel=of.parallel
-    )
+def _in_lanes(way: Way, colours: Sequence[Tensor], lane: Tensor) -> list[Tensor]:
+    """What is found, along each of the directions ``lane``."""
+    seeds = {
+        x: astype(equal(reshape(lane, (lane.shape[0], *(1 for _ in x.shape))), c), x.dtype).node
+        for c, x in zip(colours, way.seeds, strict=True)
+    }
+    return [wrap(x if has else spread(x, lane.shape)) for x, has in batch(way.found, seeds, lane.shape)]
+
+
+def _side_by_side(block: Block, lanes: list[list[Tensor]], lane: list[Tensor]) -> Tensor:
+    """The elements of a block, one row after another."""
+    outer = (*(x.shape[0] for x in lane), *block.outer)
+    parts = [
+        reshape(found[k], (*outer, width))
+        for found in lanes
+        for k, width in zip(block.which, block.widths, strict=True)
+    ]
+    return reshape(concat(parts, axis=len(outer)), -1)
+
+
+def _arguments(structure: Structure, dtype: np.dtype[Any]) -> list[Array]:
+    """What the compiled function takes after the inputs."""
+    count = structure.count
+    extra = [*(structure.colours if count != 1 else ()), *(() if 0 < count <= WRITTEN_OUT else [np.arange(count)])]
+    extra.append(structure.entries)
+    if structure.owners is not None:
+        extra += [np.zeros(structure.pattern.nnz, dtype), structure.owners]
+    return extra
 
 
 def _array(format: Format, data: Array, pattern: Any) -> Any:  # noqa: A002
@@ -365,21 +308,34 @@ def _array(format: Format, data: Array, pattern: Any) -> Any:  # noqa: A002
     return found
 
 
-def _inputs(name: str, y: Tensor, x: Tensor, inputs: Tensor | Sequence[Tensor] | None) -> list[Tensor]:
-    """The inputs as a list. Raises where these tensors have no such derivative."""
-    for what, t in (("y", y), ("x", x)):
-        if not isinstance(t, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise GraphError(f"{name}: {what} is a tensor, not {type(t).__name__}")
+def _tensors(name: str, what: str, nest: Any) -> list[Tensor]:
+    """The leaves of a nest. Raises where they have no derivative, or where there is none."""
+    found = list(leaves(nest))
+    if not found:
+        raise GraphError(f"{name}: {what} is a tensor or a nest of tensors, but {nest!r} has none")
+    for t in found:
+        if not isinstance(t, Tensor):
+            raise GraphError(f"{name}: {what} is a tensor or a nest of tensors, not {type(t).__name__}")
         if not can_require_grad(t.dtype):
             raise DTypeError(f"{name}: {what} {t!r} has no derivative; only floating tensors have, convert with astype")
-    node = sources.unmarked(x.node)
-    own = [x] if sources.is_input(node) else []
+        if t.dtype != found[0].dtype:
+            raise DTypeError(f"{name}: {what} has {t!r} beside {found[0]!r}; convert one with astype")
+    return found
+
+
+def _inputs(name: str, ys: list[Tensor], xs: list[Tensor], inputs: Tensor | Sequence[Tensor] | None) -> list[Tensor]:
+    """The inputs as a list. Raises where these tensors have no such derivative."""
+    bare = [sources.unmarked(x.node) for x in xs]
+    own = [x for x, node in zip(xs, bare, strict=True) if sources.is_input(node)]
     given = input_list(own if inputs is None else inputs)
     nodes = {sources.unmarked(t.node) for t in given}
-    if node not in nodes and not (sources.is_data(node) and not node.params["storage"].constant):
-        what = f"the result of {node.op.name}" if node.args else "not among the inputs"
-        raise GraphError(f"{name}: x is an input that is given, or a parameter, but {x!r} is {what}")
-    for other in toposort([y.node]):
+    for x, node in zip(xs, bare, strict=True):
+        if node not in nodes and not (sources.is_data(node) and not node.params["storage"].constant):
+            what = f"the result of {node.op.name}" if node.args else "not among the inputs"
+            raise GraphError(f"{name}: x is an input that is given, or a parameter, but {x!r} is {what}")
+        if bare.count(node) > 1:
+            raise GraphError(f"{name}: x has {x!r} twice; give each once")
+    for other in toposort([y.node for y in ys]):
         if sources.is_input(other) and other not in nodes:
             raise GraphError(
                 f"{name}: y depends on the input {other.params['name']!r} of type {other.type} too; "
@@ -388,17 +344,18 @@ def _inputs(name: str, y: Tensor, x: Tensor, inputs: Tensor | Sequence[Tensor] |
     return given
 
 
-def _reached(name: str, ways: list[Way], y: Tensor, x: Tensor) -> list[Way]:
-    if not ways:
-        raise GraphError(f"{name}: no differentiable path leads from {x!r} to {y!r}; all of it would be zero")
-    return ways
+def _reached(name: str, derivative: Derivative | None, ys: list[Tensor], xs: list[Tensor]) -> Derivative:
+    if derivative is None:
+        from_, to = (", ".join(map(repr, ts)) for ts in (xs, ys))
+        raise GraphError(f"{name}: no differentiable path leads from {from_} to {to}; all of it would be zero")
+    return derivative
 
 
-def _readable(way: Way, x: Node) -> list[Node]:
+def _readable(derivative: Derivative) -> list[Node]:
     """What the pattern may be read from: indices that ``x`` has no part in, and constant factors."""
-    asked = sparsity.asked([way.found], way.seed)
+    asked = directions.asked(derivative)
     varies: set[Node] = set()
-    of_x = {x}
+    of_x = set(derivative.xs)
     for node in toposort(asked):
         if sources.is_input(node) or _is_parameter(node) or any(other in varies for other in node.args):
             varies.add(node)

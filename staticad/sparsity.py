@@ -29,10 +29,10 @@ MOST = 300_000_000
 MOST_TERMS = 20_000_000
 
 
-def asked(outputs: Sequence[Node], source: Node) -> list[Node]:
-    """The nodes whose values `dependence` uses: indices, and what is multiplied with what depends on ``source``."""
+def asked(outputs: Sequence[Node], origins: Sequence[Node]) -> list[Node]:
+    """The nodes whose values `dependence` uses: indices, and what is multiplied with what depends on ``origins``."""
     found: dict[Node, None] = {}
-    active = {source}
+    active = set(origins)
     for node in toposort(outputs):
         if any(x in active for x in node.args):
             active.add(node)
@@ -43,18 +43,31 @@ def asked(outputs: Sequence[Node], source: Node) -> list[Node]:
     return [x for x in found if x not in active]
 
 
-def dependence(output: Node, source: Node, sizes: Mapping[str, int], known: Mapping[Node, Array]) -> Rows:
-    """For each element of ``output``, in C order, the elements of ``source`` that it depends on.
+def dependence(
+    outputs: Sequence[Node], origins: Sequence[Node], sizes: Mapping[str, int], known: Mapping[Node, Array]
+) -> Rows:
+    """For each element of ``outputs``, one after another in C order, the elements of ``origins`` it depends on, so too.
 
     ``known`` has values of nodes that `asked` names. Raises `GraphError` where that is far from sparse.
     """
-    from scipy.sparse import csr_array
+    from scipy.sparse import (
+        csr_array,
+        vstack,  # pyright: ignore[reportUnknownVariableType]
+    )
 
     place = Place(sizes, known)
-    columns = place.count(source)
-    each = csr_array((np.ones(columns, bool), np.arange(columns), np.arange(columns + 1)), (columns, columns))
-    found = place.propagate([output], {source: each})[0]
-    rows = csr_array((place.count(output), columns), dtype=bool) if found is None else found
+    counts = [place.count(x) for x in origins]
+    columns, given, first = sum(counts), dict[Node, Rows](), 0
+    for x, count in zip(origins, counts, strict=True):
+        numbers = np.arange(first, first + count)
+        given[x] = csr_array((np.ones(count, bool), numbers, np.arange(count + 1)), (count, columns))
+        first += count
+    found = place.propagate(outputs, given)
+    parts = [
+        csr_array((place.count(x), columns), dtype=bool) if rows is None else rows
+        for x, rows in zip(outputs, found, strict=True)
+    ]
+    rows: Rows = parts[0] if len(parts) == 1 else csr_array(vstack(parts))  # pyright: ignore[reportUnknownArgumentType]
     rows.sum_duplicates()
     return rows
 

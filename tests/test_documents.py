@@ -102,6 +102,21 @@ def test_newton(tmp_path: Path) -> None:
     assert is_png(tmp_path / "newton.png")
 
 
+def test_bundle_adjustment(tmp_path: Path) -> None:
+    printed = run("bundle_adjustment", tmp_path, "--cameras", "10", "--points", "120")
+    found = re.search(r"pixels off: (\S+) before, (\S+) after; noise (\S+)", printed)
+    assert found, printed
+    before, after, noise = map(float, found.groups())
+    assert before > 30 and 0.7 * noise < after < noise  # as near as noise lets it, for so many unknowns
+    found = re.search(
+        r"points off: (\S+) before, (\S+) after\n(\d+) wrong .*: (\d+) turned off, and (\d+) that", printed
+    )
+    assert found, printed
+    assert float(found[2]) < 0.1 * float(found[1])
+    assert int(found[4]) >= 0.95 * int(found[3]) > 10 and int(found[5]) <= 2
+    assert is_png(tmp_path / "bundle_adjustment.png")
+
+
 def test_autograd_tour(tmp_path: Path) -> None:
     printed = run("autograd_tour", tmp_path)
     assert "dc/da = 3.0  dc/db = None" in printed

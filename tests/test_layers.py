@@ -28,7 +28,7 @@ LAYERS = """
     interpret view_rules small_products small_matrices
     stable
     closed_forms
-    autodiff power_rules unit_lanes sparsity
+    autodiff power_rules unit_lanes sparsity reads
     batching
     simplify needs
     numbering
@@ -56,7 +56,7 @@ LAYERS = """
     creation linalg evaluate derivatives
     nn optim random numpy_protocol transforms implicit
     special
-    function
+    function directions
     sparse tracing
     func draw testing
     ""

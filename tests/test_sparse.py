@@ -200,6 +200,75 @@ def test_bundle_adjustment() -> None:
     assert again.indices is found.indices or np.shares_memory(again.indices, found.indices)
 
 
+def test_bundle_adjustment_of_several_unknowns() -> None:
+    """Cameras and points apart, in symbolic numbers: two rows of an observation read what no others read."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    cameras, points = ad.input("cameras", ("c", 6)), ad.input("points", ("p", 3))
+    camera, point = ad.input("camera", ("k",), "int64"), ad.input("point", ("k",), "int64")
+    y = bundle(ad, cameras, points, camera, point)
+    inputs = [points, camera, point, cameras]
+    jacobian = ad.sparse_jacobian(y, {"cameras": cameras, "points": points}, inputs)
+    for sizes in ((3, 8, 20), (5, 4, 30)):
+        c, p = RNG.standard_normal((sizes[0], 6)), RNG.standard_normal((sizes[1], 3))
+        which = RNG.integers(0, sizes[0], sizes[2]), RNG.integers(0, sizes[1], sizes[2])
+        found = jacobian(p, *which, c)
+        parts = jax.jacobian(lambda c, p: bundle(jax.numpy, c, p, *which).ravel(), (0, 1))(c, p)  # noqa: B023
+        want = np.concatenate([np.reshape(part, (2 * sizes[2], -1)) for part in parts], axis=1)
+        np.testing.assert_allclose(found.toarray(), want, rtol=1e-11, atol=1e-12)
+        assert (jacobian.colours, jacobian.structure.way.mode) == (2, "reverse")
+    forward = ad.sparse_jacobian(y, [cameras, points], inputs, mode="forward", format="csc")
+    np.testing.assert_allclose(forward(p, *which, c).toarray(), want, rtol=1e-11, atol=1e-12)
+    assert forward.colours >= 7  # as many as a row has elements
+
+
+def test_several_results() -> None:
+    x, w = ad.input("x", ("n",)), ad.parameter(np.array([2.0, 3.0]))
+    n = x.shape[0]
+    ys = [x[1:] * x[:-1] * w[0], (ad.sum(w), ad.reshape(x, (1, n)) ** 2)]
+    values = np.array([1.0, 2.0, 4.0])
+    want = np.zeros((6, 5))
+    want[0], want[1], want[2] = [4, 2, 0, 2, 0], [0, 8, 4, 8, 0], [0, 0, 0, 1, 1]
+    want[3:, :3] = np.diag(2 * values)
+    for mode in ("forward", "reverse", "auto"):
+        jacobian = ad.sparse_jacobian(ys, [x, w], x, mode=mode)
+        np.testing.assert_array_equal(jacobian(values).toarray(), want)
+        assert jacobian.pattern.nnz == 11
+
+
+def test_an_element_read_in_several_places_by_one_row() -> None:
+    """Its derivative is the sum of those by what was read."""
+    x, k = ad.input("x", ("n",)), ad.input("k", (2, "m"), "int64")
+    y = ad.sin(ad.take(x, k[0])) * ad.take(x, k[1])
+    values = RNG.standard_normal(4)
+    for index in (np.array([[0, 1, 3, 3, 2], [0, 2, 1, 3, 2]]), np.array([[0, 1], [2, 3]])):
+        want = np.zeros((index.shape[1], 4))
+        for row, (a, b) in enumerate(index.T):
+            want[row, a] += np.cos(values[a]) * values[b]
+            want[row, b] += np.sin(values[a])
+        for format in ("csr", "csc"):  # noqa: A001
+            jacobian = ad.sparse_jacobian(y, x, [x, k], mode="reverse", format=format)
+            np.testing.assert_allclose(jacobian(values, index).toarray(), want, rtol=1e-14)
+            assert jacobian.colours == 1
+
+
+def test_a_stencil_goes_backwards_once() -> None:
+    u = ad.input("u", ("n", "m"))
+    jacobian = ad.sparse_jacobian(heat(u), u)
+    values = RNG.standard_normal((6, 7))
+    np.testing.assert_allclose(jacobian(values).toarray(), dense_jacobian(heat(u), u, {u: values}), atol=1e-13)
+    assert jacobian.colours == 1
+
+
+def test_hessian_by_several() -> None:
+    x, z = ad.input("x", ("n",)), ad.input("z", ("n",))
+    y = ad.sum(x**2 * z + z**3)
+    a, b = RNG.standard_normal((2, 5))
+    found = ad.sparse_hessian(y, [x, z], [x, z])(a, b).toarray()
+    want = np.block([[np.diag(2 * b), np.diag(2 * a)], [np.diag(2 * a), np.diag(6 * b)]])
+    np.testing.assert_allclose(found, want, rtol=1e-14)
+
+
 def test_a_pattern_follows_indices_held_by_a_state() -> None:
     x = ad.input("x", (4,))
     which = ad.state(np.array([0, 1]), name="which")
@@ -262,7 +331,7 @@ def test_pattern_before_a_call() -> None:
     x = ad.input("x", (3,))
     jacobian = ad.sparse_jacobian(x[1:] * x[:-1], x)
     np.testing.assert_array_equal(jacobian.pattern.toarray(), [[True, True, False], [False, True, True]])
-    assert jacobian.colours == 2
+    assert jacobian.colours == 1  # backwards: each row reads two places of its own
     assert "SparseFunction" in repr(jacobian)
     assert "def main" in jacobian.function.source
     n = ad.input("x", ("n",))
@@ -349,7 +418,10 @@ def test_errors() -> None:
         (ad.DTypeError, "no derivative", lambda: ad.sparse_jacobian(x * 2, k, inputs=[x, k])),
         (ad.DTypeError, "no derivative", lambda: ad.sparse_jacobian(k * 2, x, inputs=[x, k])),
         (ad.GraphError, "give each input one name", lambda: ad.sparse_jacobian(x * 2, x, inputs=[x, x])),
-        (ad.GraphError, "is a tensor", lambda: ad.sparse_jacobian([x], x)),  # pyright: ignore[reportArgumentType]
+        (ad.GraphError, "is a tensor", lambda: ad.sparse_jacobian([x, 2.0], x)),
+        (ad.GraphError, "has none", lambda: ad.sparse_jacobian(x * 2, [])),
+        (ad.GraphError, "twice", lambda: ad.sparse_jacobian(x * 2, [x, x], [x])),
+        (ad.DTypeError, "beside", lambda: ad.sparse_jacobian(x * 2, [x, ad.input("f", (), "float32")])),
         (ad.GraphError, "of a scalar", lambda: ad.sparse_hessian(x * 2, x)),
         (ad.GraphError, "mode is", lambda: ad.sparse_jacobian(x * 2, x, mode="both")),
         (ad.GraphError, "format is", lambda: ad.sparse_jacobian(x * 2, x, format="coo")),  # pyright: ignore[reportArgumentType]

@@ -375,7 +375,8 @@ def take(x: ArrayLike, indices: ArrayLike, /, *, axis: int | None = None) -> Ten
     if axis is None:
         t, axis = wrap(views.reshape(t.node, shape=(t.size,))), 0
     k = as_axis("take", axis, t.ndim, t.node.type)
-    return t[(slice(None),) * k + (indices if isinstance(indices, Tensor) else np.asarray(indices),)]
+    one = isinstance(indices, (int, np.integer)) and not isinstance(indices, bool)
+    return t[(slice(None),) * k + (indices if one or isinstance(indices, Tensor) else np.asarray(indices),)]
 
 
 def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> Tensor:
