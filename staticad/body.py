@@ -84,7 +84,7 @@ class Body(Elements):
         name = self.variables[loop.var] = self.loop_names[scope.depth]
         self.extents[loop.var] = loop.extent
         if loop.within in self.lanes:
-            lane = Symbol(f"{loop.var.name}_lane", "var")
+            lane = Symbol(f"{loop.within.var.name}_{loop.var.name}", "var")
             self.variables[lane], self.offsets[loop.var] = name, add(symbol(loop.within.var), symbol(lane))
         if loop.block:
             end = self.variables[loop.end] = self.names.claim(f"{self.variables[loop.var]}_end")
