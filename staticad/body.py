@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from staticad.effort import units
 from staticad.elements import Asked, Elements
-from staticad.expressions import is_literal, literal, typed
+from staticad.expressions import fill, is_literal, literal, narrow, typed
 from staticad.ir import Node
 from staticad.leaves import statement
 from staticad.loops import Carry, Choice, Item, Loop, Step, Test, statements
 from staticad.lowering import Reduce
 from staticad.scopes import Failure, Module, Scope
-from staticad.shapes import Symbol, evaluate, symbols
+from staticad.shapes import Dim, Symbol, add, evaluate, floordiv, mul, symbol, symbols
 from staticad.store import Storage
 
 #: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
@@ -74,11 +74,18 @@ class Body(Elements):
             self.accumulators[node] = name
             start = typed(lower.init(node.dtype), node.dtype)
             scope.lines.append(f"{name} = {start}")
+        if loop.lanes:
+            self.in_lanes(loop, scope)
+            self.finish(loop, scope)
+            return
         inside = Scope(scope, loop)
         if scope is self.root:
             self.outermost = inside
-        self.variables[loop.var] = self.loop_names[scope.depth]
+        name = self.variables[loop.var] = self.loop_names[scope.depth]
         self.extents[loop.var] = loop.extent
+        if loop.within in self.lanes:
+            lane = Symbol(f"{loop.within.var.name}_{loop.var.name}", "var")
+            self.variables[lane], self.offsets[loop.var] = name, add(symbol(loop.within.var), symbol(lane))
         if loop.block:
             end = self.variables[loop.end] = self.names.claim(f"{self.variables[loop.var]}_end")
             self.blocks[loop.var] = loop
@@ -96,6 +103,41 @@ class Body(Elements):
             scope.lines += ["    " + line for line in inside.lines]
         self.finish(loop, scope)
 
+    def in_lanes(self, loop: Loop, scope: Scope) -> None:
+        """Blocks of a known number of steps, and then what is left, which has arrays of its own: they stay in memory.
+
+        Where all steps of all loops over a block are written out, its arrays are vectors in registers."""
+        size, count = loop.block, loop.extent
+        left = count % size if isinstance(count, int) else None
+        blocks = floordiv(count, size)
+        steps = {True: f"m.lanes({size})", False: f"m.lanes({left})"}
+        self.variables[loop.var] = self.loop_names[scope.depth]
+        self.extents[loop.var] = count
+        if left is None:
+            steps[False] = f"{self.module.size(count)} - {self.variables[loop.var]}"
+        for full in (True, False):
+            if (blocks if full else left) == 0:
+                continue
+            self.lanes[loop] = steps[full]
+            inside = Scope(scope, loop)
+            if scope is self.root:
+                self.outermost = inside
+            made = set(self.slots)
+            self.items_into(loop.body, inside)
+            for buffer in self.slots.keys() - made:
+                if loop in self.plan.buffers[buffer].blocks.values():
+                    del self.slots[buffer]
+            scope.lines += self.blocks_head(loop, blocks, full)
+            scope.lines += ["    " + line for line in inside.lines]
+            if self.asked.counting:
+                break
+
+    def blocks_head(self, loop: Loop, blocks: Dim, full: bool) -> list[str]:
+        """How the loop over so many full blocks begins, or over what is left behind them."""
+        end = self.module.size(mul(blocks, loop.block))
+        ends = f"0, {end}" if full else f"{end}, {self.module.size(loop.extent)}"
+        return [f"for {self.variables[loop.var]} in range({ends}, {loop.block}):"]
+
     def head(self, loop: Loop) -> list[str]:
         """How a loop begins; lines after the first belong to its body."""
         return [f"for {self.variables[loop.var]} in range({self.steps(loop)}):"]
@@ -105,6 +147,8 @@ class Body(Elements):
         size = self.module.size(loop.extent)
         if loop.block:
             return f"0, {size}, {loop.block}"
+        if loop.within in self.lanes:
+            return self.lanes[loop.within]
         if loop.within:
             return f"{self.variables[loop.within.var]}, {self.variables[loop.within.end]}"
         if any(isinstance(item, Loop) for item in loop.body) or loop.extent not in UNROLLED:
@@ -119,8 +163,13 @@ class Body(Elements):
             assert isinstance(lower, Reduce)
             if not lower.running:
                 target = self.targets[node]
-                scope.known[(node, target)] = self.accumulators[node]
-                self.keep(node, self.storage.root[node], target, self.accumulators[node], scope)
+                text, buffer = self.accumulators[node], self.storage.root[node]
+                if node in self.added:
+                    place = self.place(buffer, target, scope)
+                    text = narrow(fill(lower.step, {"acc": place, "x": text}), lower.step, node.dtype)
+                else:
+                    scope.known[(node, target)] = text
+                self.keep(node, buffer, target, text, scope)
 
     def repeat_while(self, loop: Loop, scope: Scope) -> None:
         """A loop whose steps go on as long as a test holds; they are counted."""

@@ -44,10 +44,13 @@ class Elements(Arrays):
         self.depends: dict[Symbol, set[Symbol]] = {}  # of a bounded coordinate: the loop variables it is made of
         self.extents: dict[Symbol, Dim] = {}
         self.blocks: dict[Symbol, Loop] = {}
+        self.lanes: dict[Loop, str] = {}  # how many steps there are in the present block of a loop
+        self.offsets: dict[Symbol, Dim] = {}  # of the variable of a loop within a block: where it is in all of them
         self.scalars: dict[Node, str] = {}
         self.joined: dict[Node, str] = {}  # results of choices that are local variables
         self.accumulators: dict[Node, str] = {}
         self.targets: dict[Node, Coordinates] = {}
+        self.added: set[Node] = set()  # results that are added to what is in memory
         used = self.names.used
         self.loop_names = [v for v in [*LOOP_VARIABLES, *(f"i{k}" for k in range(40))] if v not in used]
         self.names.used |= set(self.loop_names)
@@ -181,6 +184,7 @@ class Elements(Arrays):
 
     def coordinate(self, d: Dim, scope: Scope) -> str:
         """A coordinate as source; what it takes from arrays at run time is read and checked first."""
+        d = substitute(d, self.offsets) if self.offsets else d
         return render(d, lambda s: self.run_time(s, scope) if isinstance(s, Element) else self.name_of(s))
 
     def name_of(self, s: Symbol) -> str:

@@ -23,6 +23,7 @@ class Loop:
 
     With ``block``, it goes over its range in blocks of so many steps: ``var`` is the first of a block, and stands for
     all of it in the coordinates of what is inside. A loop ``within`` a block loop goes over the steps of one block.
+    A block of ``lanes`` is as much as registers hold: what is kept of it from one loop in it to the next stays there.
 
     With ``steps``, its steps follow each other: ``after`` each, carries get their next values. ``inside`` are buffers
     of values that last for a step. With ``test``, which ends with a `Test`, they do so as long as that holds.
@@ -36,6 +37,7 @@ class Loop:
     reads: set[Node] = field(default_factory=set[Node])
     weight: int = 0
     block: int = 0
+    lanes: bool = False
     within: Loop | None = None
     steps: Steps | None = None
     test: list[Item] = field(default_factory=list["Item"])
@@ -88,13 +90,15 @@ class Step:
     """Element ``source`` of the accumulated operand is combined into ``node`` at ``target``.
 
     ``scalar``: the accumulator is one of an enclosing loop's ``reduces``; else it lives in memory: at ``target``, or,
-    of a running one, ``before`` it."""
+    of a running one, ``before`` it. ``more``: what is at ``target`` is one part of the result, the accumulator the
+    next."""
 
     node: Node
     buffer: Node
     target: Coordinates
     source: Coordinates
     scalar: bool
+    more: bool = False
 
     @property
     def axis(self) -> int:

@@ -59,6 +59,7 @@ class PartBody(KernelBody):
         self.whole_loop = parallel.loop
         self.summed = parallel.scalars
         self.parts: dict[Node, str] = {}
+        self.run: tuple[str, ...] = ()
         self.scalars = self.outer = Missing(lambda node: self.names.claim(self.hint(node)))
 
     def loop(self, loop: Loop, scope: Scope) -> None:
@@ -66,11 +67,25 @@ class PartBody(KernelBody):
             self.scalars[buffer] = self.assign(self.hint(buffer), typed(way(node)[0], node.dtype), scope)
         super().loop(loop, scope)
 
+    def ends(self) -> tuple[str, ...]:
+        """The names of the first step of a run and of the one after its last."""
+        if not self.run:
+            self.run = start, _ = self.names.claim("start"), self.names.claim("stop")
+            self.root.lines.append(f"{start} = m.natural({start})")
+        return self.run
+
+    def blocks_head(self, loop: Loop, blocks: Dim, full: bool) -> list[str]:
+        if loop is not self.whole_loop:
+            return super().blocks_head(loop, blocks, full)
+        start, stop = self.ends()
+        step, end = self.names.claim("step"), self.module.size(blocks)
+        steps = f"{start}, min({stop}, {end})" if full else f"max({start}, {end}), {stop}"
+        return [f"for {step} in range({steps}):", f"    {self.variables[loop.var]} = {step} * {loop.block}"]
+
     def head(self, loop: Loop) -> list[str]:
         if loop is not self.whole_loop:
             return super().head(loop)
-        self.run = start, stop = self.names.claim("start"), self.names.claim("stop")
-        self.root.lines.append(f"{start} = m.natural({start})")
+        start, stop = self.ends()
         var = self.variables[loop.var]
         if not loop.block:
             return [f"for {var} in range({start}, {stop}):"]

@@ -55,6 +55,8 @@ RUN = 40
 LOOP_COST = 6
 #: Bytes of an array that may lie in the frame of a function, and of all of them: such small ones become registers.
 LOCAL, FRAME = 256, 1 << 13
+#: The same of one that holds a block of lanes.
+LANES = 1 << 10
 #: Buffers of static size up to which the best packing is searched (the search is quadratic).
 PACK_LIMIT = 200
 
@@ -221,7 +223,8 @@ def counts(shape: Shape) -> set[Symbol]:
 def room(b: Buffer, frame: int) -> bool:
     """Whether a buffer is small, and there is as much left of a frame."""
     size = b.bytes
-    return is_static(b.shape) and isinstance(size, int) and size <= LOCAL and static_bytes(b) <= frame
+    most = LANES if any(loop.lanes for loop in b.blocks.values()) else LOCAL
+    return is_static(b.shape) and isinstance(size, int) and size <= most and static_bytes(b) <= frame
 
 
 def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:

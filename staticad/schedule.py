@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from staticad.interchange import interchanged
 from staticad.ir import Graph, Node, toposort_until
+from staticad.lanes import turned
 from staticad.loops import (
     Carry,
     Choice,
@@ -43,6 +44,8 @@ from staticad.tiles import Cut, cuts, indices
 LOOP_WEIGHT = 4000
 #: The same of a loop over blocks: it holds few loops of its own, each of which takes long to compile.
 BLOCK_WEIGHT = 150
+#: The same of a loop over blocks of lanes: every statement in it is written out for each vector.
+LANES_WEIGHT = 64
 #: Siblings that a nest looks back over for a loop to join; bounds the work for graphs of any size.
 LOOK_BACK = 64
 
@@ -61,7 +64,7 @@ class Nest:
     """One statement in its own loops, before it is placed; ``reads`` and ``writes`` name buffers and indices there."""
 
     chain: list[Loop]
-    leaf: Statement
+    leaf: Statement | Loop
     reads: Reads
     writes: list[tuple[Node, Coordinates]]
     weight: int = 1
@@ -214,7 +217,7 @@ class Builder:
         loop.inside = set(loop.writes) - set(steps.carries) - set(values)
         loop.reads |= self.read([*stored, *nodes])
         loop.weight = len(stored)
-        body.append(loop)
+        self.add(body, loop)
         for node in results:
             if "count" in node.params:
                 nest = self.copied(node, storage.root[node], node.params["count"])
@@ -223,6 +226,18 @@ class Builder:
             elif node not in values:
                 number: int = node.params["carry"]
                 place(body, self.copied(node, storage.root[node], steps.carries[number]))
+
+    def add(self, body: list[Item], loop: Loop) -> None:
+        """Put a loop over steps at the end of ``body``, or into one over blocks of elements."""
+        found = turned(self.storage, loop, Symbol(f"i{self.count}", "var"))
+        if found is None:
+            body.append(loop)
+            return
+        self.count += 1
+        for step in found.sums:
+            chain, index = self.loops((loop.extent,))
+            place(body, Nest(chain, Start(step.node, step.buffer, index), [], [(step.buffer, index)]))
+        place(body, Nest([found.blocks], loop, found.reads, found.writes, loop.weight))
 
     def choose(self, body: list[Item], results: Sequence[Node]) -> None:
         """A choice, whose branches hold what they alone compute."""
@@ -440,7 +455,9 @@ def join(into: Loop, nest: Nest, chain: list[Loop]) -> list[Loop]:
     loop = chain[0]
     into.reduces += loop.reduces
     if loop.block and not into.block:
-        in_blocks(into, loop.var, loop.block)
+        in_blocks(into, loop)
+    if loop.block:
+        adopt(nest.leaf, loop, into)
     if into.block and not loop.block:
         loop.reduces = []
         loop.within = into
@@ -451,12 +468,21 @@ def join(into: Loop, nest: Nest, chain: list[Loop]) -> list[Loop]:
     return chain[1:]
 
 
-def in_blocks(loop: Loop, var: Symbol, block: int) -> None:
-    """Make a loop one over blocks, ``var`` the first of each, around a loop over the steps of one."""
+def adopt(item: Item, loop: Loop, into: Loop) -> None:
+    """Let what goes over the steps of a block of ``loop`` go over those of ``into``."""
+    if isinstance(item, Loop):
+        item.within = into if item.within is loop else item.within
+        for inside in parts(item):
+            adopt(inside, loop, into)
+
+
+def in_blocks(loop: Loop, like: Loop) -> None:
+    """Make a loop one over blocks, as ``like``, around a loop over the steps of one."""
+    var = like.var
     inner = Loop(loop.var, loop.extent, loop.body, [], loop.writes, set(loop.reads), loop.weight, within=loop)
     values: dict[Symbol, Dim] = {loop.var: symbol(var)}
     loop.writes = {node: [substitute_all(w, values) for w in found] for node, found in loop.writes.items()}
-    loop.var, loop.block, loop.body = var, block, [inner]
+    loop.var, loop.block, loop.lanes, loop.body = var, like.block, like.lanes, [inner]
 
 
 def note(loop: Loop, nest: Nest, values: Mapping[Symbol, Dim] | None = None) -> None:
@@ -534,11 +560,26 @@ def find(body: list[Item], nest: Nest, loop: Loop, ignore: Node | None = None) -
 def fits(into: Loop, nest: Nest, loop: Loop) -> bool:
     """Whether two loops take the same steps, and one may hold what both do."""
     same = into.extent == loop.extent and into.within is loop.within and not (into.within and loop.block)
-    same = same and into.steps is None
-    return same and into.weight + nest.weight <= limit(into)
+    same = same and into.steps is None and blocks_fit(into, nest, loop)
+    return same and into.weight + nest.weight <= limit(loop if loop.lanes else into)
+
+
+def blocks_fit(into: Loop, nest: Nest, loop: Loop) -> bool:
+    """Whether a loop over blocks holds the loops that are put together, or becomes one that does.
+
+    One over blocks of lanes holds no loops over other elements."""
+    if into.block and loop.block:
+        return into.lanes == loop.lanes and (into.block == loop.block or not loop.lanes)
+    if loop.lanes:
+        return not any(isinstance(item, Loop) for item in into.body)
+    if into.lanes:
+        return nest.chain[-1] is loop and isinstance(nest.leaf, (Compute, Start, Step))
+    return True
 
 
 def limit(loop: Loop) -> int:
+    if loop.lanes or (loop.within and loop.within.lanes):
+        return LANES_WEIGHT
     return BLOCK_WEIGHT if loop.block or loop.within else LOOP_WEIGHT
 
 
@@ -578,7 +619,9 @@ def unite(body: list[Item], nest: Nest, loop: Loop, at: int) -> int:
             continue
         if early.extent != loop.extent or early.within is not late.within or early.block != late.block:
             continue
-        if early.weight + late.weight + nest.weight > limit(early):
+        if early.weight + late.weight + nest.weight > limit(loop if loop.lanes else early):
+            continue
+        if loop.lanes and any(isinstance(item, Loop) for item in early.body) and not early.block:
             continue
         apart = late.reads.isdisjoint(early.writes) and set(late.writes).isdisjoint(early.reads | set(early.writes))
         free = all(written(item).isdisjoint(late.reads | nest.roots) for item in body[before + 1 : at])

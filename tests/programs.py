@@ -208,6 +208,14 @@ def recurrence() -> Case:
     return Case([xs, a, b], [loss, *ad.grad(loss, [xs, a, b])])
 
 
+def horner() -> Case:
+    """A polynomial at many places, by a scan that needs one element alone, with its gradient by the coefficients."""
+    t, c = ad.input("t", ("n",)), ad.input("c", (5,))
+    y, _ = ad.scan(lambda y, a: (y * t + a, None), ad.zeros_like(t), c, reverse=True)
+    loss = ad.sum(y * y)
+    return Case([t, c], [loss, ad.grad(loss, c)])
+
+
 def iteration() -> Case:
     """A loop of unknown length with its gradient: what its steps leave is on a tape."""
     x = ad.input("x", (4,))
@@ -237,7 +245,7 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
         cumulative_sum, stencil, convolution, products, scalars, swap, reverse, adam, integers, reductions, factors,
-        recurrence, iteration, branches, split,
+        recurrence, horner, iteration, branches, split,
     )
 }
 # fmt: on

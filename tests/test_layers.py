@@ -37,8 +37,9 @@ LAYERS = """
     costs
     loops expressions
     store
-    tiles interchange
-    effort schedule residuals
+    tiles interchange effort
+    lanes
+    schedule residuals
     plan
     parallel products carries scopes
     arrays
@@ -69,9 +70,9 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
             "implicit"}
-LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "effort", "plan",
-            "parallel", "products", "carries", "scopes", "arrays", "elements", "leaves", "body", "kernels", "outline",
-            "emit", "report"}
+LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "schedule", "residuals",
+            "effort", "plan", "parallel", "products", "carries", "scopes", "arrays", "elements", "leaves", "body",
+            "kernels", "outline", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

@@ -26,7 +26,7 @@ from staticad.errors import CompileError
 from staticad.runtime import arithmetic
 from staticad.runtime.flow import room
 from staticad.runtime.kernels.math import fabs
-from staticad.runtime.kernels.steps import keep, steps
+from staticad.runtime.kernels.steps import keep, lanes, steps, write_out
 from staticad.runtime.kernels.values import INTP, Direct, Value, View
 from staticad.runtime.kinds import Array, Float, Pointer, boolean, float64, int64, kind_of, uint64
 
@@ -109,6 +109,8 @@ class Walk:
             for arg in statement.iter.args:
                 if isinstance(arg, ast.Call) and self.expression(arg.func) is steps:
                     keep(builder.module, back, *(x.value for x in arg.args))
+                if isinstance(arg, ast.Call) and self.expression(arg.func) is lanes:
+                    write_out(builder.module, back)
         builder.position_at_end(done)
 
     def range(self, call: ast.Call) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -68,7 +68,7 @@ from staticad.runtime.kernels.memory import (
 from staticad.runtime.kernels.products import contract
 from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
 from staticad.runtime.kernels.signals import interrupted
-from staticad.runtime.kernels.steps import steps
+from staticad.runtime.kernels.steps import lanes, steps
 from staticad.runtime.kernels.tape import (
     closed,
     room,
@@ -116,6 +116,7 @@ __all__ = [
     "foreign",
     "index",
     "interrupted",
+    "lanes",
     "local_b1",
     "local_f4",
     "local_f8",

@@ -55,6 +55,30 @@ def masked(count: int, size: int = 4) -> bool:
     return masks() and count % lanes > lanes // 2
 
 
+def in_registers(n: int) -> int:
+    """``n``, a known number of steps; a loop ``for i in range(m.lanes(n))`` becomes so many vectors, written out.
+
+    What such loops alone read and write of an array of the function is then in registers."""
+    return n
+
+
+@direct(in_registers)
+def lanes(walk: Any, n: Value) -> Value:
+    return n
+
+
+def write_out(module: ir.Module, back: ir.Instruction) -> None:
+    """The wish that the loop which the branch ``back`` closes is vectorised first, and then unrolled altogether."""
+    full = module.add_metadata(["llvm.loop.unroll.full"])
+    wishes = [
+        module.add_metadata(["llvm.loop.unroll.disable"]),
+        module.add_metadata(["llvm.loop.vectorize.followup_all", full]),
+    ]
+    note = MDValue(module, wishes, name=str(len(module.metadata)))
+    note.operands = (note, *wishes)  # it must begin with itself: each loop has its own
+    back.set_metadata("llvm.loop", note)
+
+
 def keep(module: ir.Module, back: ir.Instruction, count: int, size: int = 4) -> None:
     """The wish that the loop which the branch ``back`` closes is not unrolled before it is vectorised."""
     wishes = [module.add_metadata(["llvm.loop.unroll.disable"])]
