@@ -60,14 +60,15 @@ def compile_nodes(
     clock = Clock()
     raw = Graph(tuple(inputs), (*outputs, *updates.values()))
     checks = list(dict.fromkeys(check for node in raw.nodes for check in node.op.checks(node)))
-    graph = inline(simplify(raw))
+    graph = simplify(raw)
+    if debug_level():
+        verify(graph)
+    graph = inline(graph)
     clock.lap("simplify")
     targets = list(updates)
     results = distinct(graph.outputs)
     graph = Graph(graph.inputs, tuple(results))
     debug("graph", 1, graph)
-    if debug_level():
-        verify(graph)
     hidden = list(dict.fromkeys([*targets, *(x for x in graph.nodes if sources.is_data(x))]))
     body = schedule(graph)
     settle(body)

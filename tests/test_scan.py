@@ -531,3 +531,14 @@ def test_carries_of_one_element(shape: tuple[int, ...], step: str) -> None:
     for g, start in ((ga, (1.0, 0.0)), (gb, (0.0, 1.0))):
         x, y = f(*(np.full(shape, s) for s in start))[:2]
         np.testing.assert_allclose(g, x + 2 * y, rtol=1e-12)
+
+
+def test_what_is_made_of_a_loop_can_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STATICAD_DEBUG", "3")
+    x = ad.input("x", ("n",))
+    last, _ = ad.scan(lambda h, v: (ad.cond(v > 0, lambda h: 0.5 * h + v, lambda h: h, h), None), 0.0, x)
+    f = ad.compile([x], [last, ad.grad(last, x)])
+    text = "".join(capfd.readouterr())
+    assert "final" in text and f.source in text
