@@ -68,11 +68,8 @@ def pull(outputs: Sequence[Node], wrt: Sequence[Node], cotangents: Sequence[Node
             for x, gx in zip(node.args, parts, strict=True):
                 if gx is not None and x in active:
                     waiting.setdefault(x, []).append(gx)
-    known = dict.fromkeys(order, None)
-    for g in found.values():
-        for node in toposort_until(g, known):
-            node.backward = True
-            known[node] = None
+    for node in toposort_until(found.values(), set(order)):
+        node.backward = True
     return [found.get(x) for x in wrt]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from staticad.autodiff import results_of_loops
-from staticad.ir import ArrayType, Node, clone, loop_key, toposort
+from staticad.ir import ArrayType, Node, clone, depending, loop_key, toposort
 from staticad.ops import control, sources
 from staticad.ops.rules import spread
 from staticad.shapes import Dim, Shape
@@ -92,10 +92,7 @@ def operands_of(nodes: Sequence[Node]) -> Sequence[Node]:
 
 def over_lanes(outputs: Sequence[Node], given: Mapping[Node, Node], lanes: Shape) -> list[tuple[Node, bool]]:
     """`batch` by a loop over the lanes (loops in loops, where they have several axes) whose steps do one lane."""
-    depends = set(given)
-    for node in toposort(outputs):
-        if any(x in depends for x in node.args):
-            depends.add(node)
+    depends = depending(outputs, given)
     mapped = [x for x in dict.fromkeys(outputs) if x in depends and x not in given]
     rows, values = list(given), mapped
     for axis in reversed(range(len(lanes))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, toposort
+from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, substitute, toposort
 from staticad.joined import joined
 from staticad.lowering import Branch, Carried, Choices, Map, Read, Source, Steps, View
 from staticad.needs import live_carries, needed
@@ -159,14 +159,8 @@ def filled(x: Node, operand: Node) -> Node | None:
 
 def known(outputs: Sequence[Node], inputs: Sequence[Node], operands: Sequence[Node | None]) -> tuple[Node, ...]:
     """``outputs`` simplified, given those of the operands that are constants."""
-    new: dict[Node, Node] = {
-        x: y for x, y in zip(inputs, operands, strict=True) if y and not y.args and isinstance(y.op.lower, Map)
-    }
-    for node in toposort(outputs) if new else ():
-        if node not in new:
-            args = tuple(new[x] for x in node.args)
-            new[node] = node if args == node.args else clone(node, args)
-    return simplify(Graph(tuple(inputs), tuple(new.get(x, x) for x in outputs))).outputs
+    given = {x: y for x, y in zip(inputs, operands, strict=True) if y and not y.args and isinstance(y.op.lower, Map)}
+    return simplify(Graph(tuple(inputs), tuple(substitute(outputs, given)))).outputs
 
 
 def apart(nodes: Sequence[Node]) -> list[Node]:

@@ -18,10 +18,9 @@ from staticad import colouring, sparsity
 from staticad.autodiff import jvp_nodes, vjp_nodes
 from staticad.derivatives import places, vjp
 from staticad.errors import GraphError
-from staticad.ir import Graph, Node, rewrite, toposort
+from staticad.ir import Graph, Node, rewrite, substitute, toposort
 from staticad.ops import sources
 from staticad.reads import outer, reads
-from staticad.residuals import replace
 from staticad.shapes import Shape, evaluate
 from staticad.sparsity import Place, Rows
 from staticad.tensor import Array, Tensor
@@ -109,7 +108,7 @@ def jacobian(ys: Sequence[Tensor], xs: Sequence[Tensor], mode: str) -> Derivativ
     # One read may be made from another, but the derivative by each is the one with the others held.
     apart = {x: sources.placeholder(x.type, "read") for x in read}
     back = {y: x for x, y in apart.items()}
-    program = replace(outputs, apart.get)
+    program = substitute(outputs, apart)
 
     def forward() -> Way:
         seeds = [sources.placeholder(place[0].type, "tangent") for place in where]
@@ -118,11 +117,11 @@ def jacobian(ys: Sequence[Tensor], xs: Sequence[Tensor], mode: str) -> Derivativ
 
     def along_reads() -> Way:
         seeds = [sources.placeholder(x.type, "tangent") for x in read]
-        return Way("forward", tuple(seeds), tuple(replace(jvp_nodes(program, list(back), seeds), back.get)))
+        return Way("forward", tuple(seeds), tuple(substitute(jvp_nodes(program, list(back), seeds), back)))
 
     def reverse() -> Way:
         seeds = [sources.placeholder(y.type, "cotangent") for y in program]
-        return Way("reverse", tuple(seeds), tuple(replace(vjp_nodes(program, list(back), seeds), back.get)))
+        return Way("reverse", tuple(seeds), tuple(substitute(vjp_nodes(program, list(back), seeds), back)))
 
     makers = [make for make, name in ((forward, "forward"), (reverse, "reverse")) if mode in (name, "auto")]
     ways: list[Way] = []

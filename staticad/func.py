@@ -30,9 +30,9 @@ from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.function import check_closed
 from staticad.functions.custom import fitted
 from staticad.functions.operands import as_tensor
-from staticad.ir import Node
+from staticad.ir import Node, substitute
 from staticad.nests import aligned, leaves, rebuild
-from staticad.ops import calls, sources
+from staticad.ops import sources
 from staticad.tensor import Array, Tensor, Weak, wrap
 from staticad.tracing import Jitted, Program, Trace, as_result, in_trace, is_array, is_weak
 
@@ -464,7 +464,7 @@ class Call:
 
     def finished(self, nest: Any) -> Any:
         """``nest`` with the arguments in the place of what stood in for them."""
-        nodes = calls.substituted([x.node for x in leaves(nest) if isinstance(x, Tensor)], self.values)
+        nodes = substitute([x.node for x in leaves(nest) if isinstance(x, Tensor)], self.values)
         left = iter(nodes)
         return rebuild(nest, (wrap(next(left)) if isinstance(x, Tensor) else x for x in leaves(nest)))
 

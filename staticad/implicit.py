@@ -25,10 +25,11 @@ from staticad.functions.loops import while_loop
 from staticad.functions.manipulation import concat, matrix_transpose, reshape
 from staticad.functions.operands import as_tensor
 from staticad.functions.reductions import max as max_of
-from staticad.ir import ArrayType, Node, Together
+from staticad.ir import ArrayType, Node, Together, substitute
 from staticad.linalg import solve
 from staticad.nests import leaves, rebuild
 from staticad.ops import calls, sources
+from staticad.ops.closures import closed
 from staticad.shapes import Dim
 from staticad.tensor import Tensor, wrap
 
@@ -101,9 +102,7 @@ def _solved(
     found = f(rebuild(x0, parts(Tensor(x))), *operands)
     values = zip(one_by_one(x0, found, f"{name}: what f returns"), start, strict=True)
     out = _vector([Tensor(fitted(f"{name}: what f returns", value, like.node)) for value, like in values])
-    outer = calls.read_outside([out.node], [x])
-    given = [sources.placeholder(p.type) for p in outer]
-    (inner,) = calls.substituted([out.node], {x: x, **dict(zip(outer, given, strict=True))})
+    (inner,), outer, given = closed([out.node], [x])
     solution = kind(inner, x, given, small, max_steps).solution(_vector(start).node, outer)
     return rebuild(x0, (wrap(t.node) for t in parts(Tensor(solution))))
 
@@ -130,7 +129,7 @@ class Equation:
 
     def at(self, x: Node, given: Sequence[Node], *found: Node) -> list[Node]:
         """``out``, or nodes made of it, for such values."""
-        return calls.substituted(found or [self.out], {self.x: x, **dict(zip(self.given, given, strict=True))})
+        return substitute(found or [self.out], {self.x: x, **dict(zip(self.given, given, strict=True))})
 
     def solution(self, start: Node, given: Sequence[Node]) -> Node:
         """The x for such values of ``given``, with its derivatives by them."""
@@ -176,7 +175,7 @@ class Equation:
             return [None]
         values = {self.x: x, **dict(zip(self.given, given, strict=True))}
         values |= dict(zip(seeds, (t for _, t in moves), strict=True))
-        (by,) = calls.substituted([found], values)
+        (by,) = substitute([found], values)
         return [self.moved(x, given, by)]
 
     def vjp(self, nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None]:
@@ -185,7 +184,7 @@ class Equation:
         seed = sources.placeholder(self.out.type)
         found = vjp_nodes([self.out], wrt, [seed])
         values = {self.x: x, **dict(zip(self.given, given, strict=True)), seed: self.pulled(x, given, gs[0])}
-        parts = dict(zip(wrt, calls.substituted(found, values), strict=True))
+        parts = dict(zip(wrt, substitute(found, values), strict=True))
         return [None, *(parts.get(p) for p in self.given)]
 
 

@@ -326,20 +326,28 @@ def rewrite(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
     return Graph(graph.inputs, tuple(new[x] for x in graph.outputs))
 
 
-def toposort_until(root: Node, known: Container[Node]) -> list[Node]:
-    """The nodes below ``root`` that are not in ``known``, operands first."""
-    order: list[Node] = []
-    seen: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(root, False)]
-    while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
-        elif node not in seen and node not in known:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend((x, False) for x in reversed(node.args))
-    return order
+def toposort_until(outputs: Iterable[Node], known: Container[Node]) -> list[Node]:
+    """What ``outputs`` need beyond ``known`` nodes, operands first, without these."""
+    return [x for x in toposort(outputs, lambda x: () if x in known else x.args) if x not in known]
+
+
+def depending(outputs: Iterable[Node], on: Iterable[Node]) -> dict[Node, None]:
+    """The nodes ``on``, then what ``outputs`` need that depends on one of them, operands first."""
+    found = dict.fromkeys(on)
+    for node in toposort_until(outputs, found):
+        if any(x in found for x in node.args):
+            found[node] = None
+    return found
+
+
+def substitute(outputs: Iterable[Node], values: Mapping[Node, Node]) -> list[Node]:
+    """``outputs`` with ``values`` in the place of nodes; what depends on none of these stays the node it is."""
+    outputs = list(outputs)
+    new = dict(values)
+    for node in toposort_until(outputs, values):
+        args = tuple(new[x] for x in node.args)
+        new[node] = node if args == node.args else clone(node, args)
+    return [new[x] for x in outputs]
 
 
 def clone(node: Node, args: tuple[Node, ...]) -> Node:
@@ -348,18 +356,6 @@ def clone(node: Node, args: tuple[Node, ...]) -> Node:
     out.cell = node.cell
     out.requires_grad = node.requires_grad
     return out
-
-
-def replace(outputs: Sequence[Node], with_input: Callable[[Node], Node | None]) -> list[Node]:
-    """``outputs`` computed from replacements: ``with_input(node)`` gives what stands for a node, or None to keep it."""
-    new: dict[Node, Node] = {}
-    for node in toposort(outputs):
-        other = with_input(node)
-        if other is None:
-            args = tuple(new[x] for x in node.args)
-            other = node if args == node.args else clone(node, args)
-        new[node] = other
-    return [new[x] for x in outputs]
 
 
 def verify(graph: Graph) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from staticad.ir import ArrayType, Body, Node, loop_key, replace, toposort
+from staticad.ir import ArrayType, Body, Node, depending, loop_key, substitute, toposort
 from staticad.lowering import Map, Repeat, Update
 from staticad.needs import live_carries
 from staticad.ops import control, sources
@@ -62,7 +62,7 @@ def joined(outputs: Sequence[Node]) -> list[Node]:
     """``outputs``, where such loops are one."""
     found = list(outputs)
     while (one := next(pairs(found), None)) is not None:
-        found = replace(found, one.get)
+        found = substitute(found, one)
     return found
 
 
@@ -79,17 +79,14 @@ def pairs(outputs: Sequence[Node]) -> Iterable[Mapping[Node, Node]]:
     families = {group: group.family for group in groups}
     for first in groups:
         behind = {x for x in first.nodes if "value" in x.params}
-        after = set(first.nodes)
-        for node in order:
-            if not after.isdisjoint(node.args):
-                after.add(node)
+        after = depending(outputs, first.nodes)
         for second in groups:
             operands = second.operands
             slices = [x for x in second.body.slices if operands[x] in after]
             near = second is not first and slices and families[first] == families[second]
             if not near or any(y in after for x, y in operands.items() if x not in slices):
                 continue
-            between = made_of([operands[x] for x in slices], after - set(first.nodes))
+            between = made_of([operands[x] for x in slices], after.keys() - set(first.nodes))
             if all(x not in after or x in behind or elementwise(x) for x in between):
                 yield one(first, second, [x for x in between if x in after], slices)
 
@@ -115,7 +112,7 @@ def one(first: Group, second: Group, between: Sequence[Node], slices: Sequence[N
                 if x not in slices:
                     stand[x] = found.setdefault(group.operands[x], x)
     step: dict[Node, Node] = {x: x.params["value"] for x in first.nodes if x in between}
-    step = dict(zip(step, replace(list(step.values()), stand.get), strict=True))
+    step = dict(zip(step, substitute(step.values(), stand), strict=True))
     for node in between:
         if node not in step:
             args: list[Node] = []
@@ -130,7 +127,7 @@ def one(first: Group, second: Group, between: Sequence[Node], slices: Sequence[N
     made: list[Node] = []
     for group in (first, second):
         values: list[Any] = [x.params["value"] for x in group.nodes if "value" in x.params]
-        made += replace([*group.body.nexts, *values], stand.get)
+        made += substitute([*group.body.nexts, *values], stand)
     count = len(a.carries)
     left = count + sum("value" in x.params for x in first.nodes)
     body = Body(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from staticad.autodiff import pull
 from staticad.costs import ARRAY
-from staticad.ir import ArrayType, Graph, Node, replace
+from staticad.ir import ArrayType, Graph, Node, substitute
 from staticad.ops import creation, sources
 from staticad.parallel import Mode
 from staticad.pipeline import Compiled, compile_nodes
@@ -65,7 +65,7 @@ class Passes:
         stand_in = {x: _input(f"kept_{k}", x.type) for k, x in enumerate(kept)}
         _, self.forward = build(f"{name}_forward", inputs, [*outputs, *kept], parallel=parallel)
         arguments = [*inputs, *stand_in.values(), *given]
-        _, self.backward = build(f"{name}_backward", arguments, replace(grads, stand_in.get), parallel=parallel)
+        _, self.backward = build(f"{name}_backward", arguments, substitute(grads, stand_in), parallel=parallel)
 
 
 def _input(name: str, t: ArrayType) -> Node:

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from staticad.costs import NEVER, computing, keeping, remembering
-from staticad.ir import Node, toposort
+from staticad.ir import Node, depending, toposort
 from staticad.lowering import Map, Source, Uninitialised, View
 from staticad.shapes import symbols
 from staticad.store import in_memory, read_by
@@ -59,16 +59,12 @@ def choose_residuals(
     """
     follows = follows or {}
     forward = set(toposort(outputs))
-    pulled = set(cotangents)
-    for node in (order := toposort(grads)):
-        if any(x in pulled for x in node.args):
-            pulled.add(node)
-    backward = [node for node in order if node in pulled]
+    backward = depending(grads, cotangents)
     asked = [*(x for node in backward for x in node.args), *grads]
-    needed = dict.fromkeys(x for x in asked if x not in pulled)  # in an order that is the same in every process
+    needed = dict.fromkeys(x for x in asked if x not in backward)  # in an order that is the same in every process
     values = toposort([*follows.values(), *needed])
     at_hand = {x for x in values if isinstance(x.op.lower, Source)}.difference(lost)
-    whole = in_memory(backward)
+    whole = in_memory(list(backward))
     ways: dict[Node, Ways] = {}
     for node in values:
         if node in at_hand:

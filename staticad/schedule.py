@@ -119,7 +119,7 @@ def schedule(graph: Graph) -> Schedule:
 
 def newly(out: Node, known: dict[Node, None]) -> list[Node]:
     """The nodes below ``out`` that were not known, operands first; they are from now on."""
-    found = toposort_until(out, known)
+    found = toposort_until([out], known)
     known.update(dict.fromkeys(found))
     return found
 

@@ -23,11 +23,10 @@ from staticad.functions.elementwise import astype, equal
 from staticad.functions.indexing import take
 from staticad.functions.manipulation import concat, reshape
 from staticad.interpret import bind, interpret
-from staticad.ir import Node, toposort
+from staticad.ir import Node, depending, substitute, toposort
 from staticad.nests import leaves
 from staticad.ops import creation, sources
 from staticad.ops.rules import spread
-from staticad.residuals import replace
 from staticad.shapes import symbols
 from staticad.sparsity import Place
 from staticad.tensor import Array, Tensor, wrap
@@ -266,7 +265,7 @@ def _along(way: Way, colours: Sequence[Tensor], k: int) -> list[Tensor]:
     """What is found along direction ``k``."""
     here = [astype(equal(c, k), x.dtype).node for c, x in zip(colours, way.seeds, strict=True)] if colours else []
     ones = [creation.full(value=1.0, shape=x.shape, dtype=x.dtype) for x in way.seeds]
-    return list(map(wrap, replace(way.found, dict(zip(way.seeds, here or ones, strict=True)).get)))
+    return list(map(wrap, substitute(way.found, dict(zip(way.seeds, here or ones, strict=True)))))
 
 
 def _in_lanes(way: Way, colours: Sequence[Tensor], lane: Tensor) -> list[Tensor]:
@@ -354,13 +353,7 @@ def _reached(name: str, derivative: Derivative | None, ys: list[Tensor], xs: lis
 def _readable(derivative: Derivative) -> list[Node]:
     """What the pattern may be read from: indices that ``x`` has no part in, and constant factors."""
     asked = directions.asked(derivative)
-    varies: set[Node] = set()
-    of_x = set(derivative.xs)
-    for node in toposort(asked):
-        if sources.is_input(node) or _is_parameter(node) or any(other in varies for other in node.args):
-            varies.add(node)
-        if any(other in of_x for other in node.args):
-            of_x.add(node)
+    varies, of_x = depending(asked, _given(asked)), depending(asked, derivative.xs)
     return [node for node in asked if node not in varies or (node.dtype.kind == "i" and node not in of_x)]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from staticad.ir import Body, Branches, Node, clone, intern_key, loop_key, replace, toposort
+from staticad.ir import Body, Branches, Node, clone, intern_key, loop_key, substitute, toposort
 from staticad.lowering import Branch, Repeat, Source
 from staticad.needs import live_carries
 from staticad.numbering import Known, Numbers
@@ -188,14 +188,14 @@ class Walk:
 
 def one_choice(host: Group) -> dict[Node, Node]:
     """The results of a choice and of those that have joined it, as those of one."""
-    at = dict(zip(host.args, (None, *host.body.consts), strict=True))
+    at = dict(zip(host.args[1:], host.body.consts, strict=True))
     values: list[list[Node]] = [[] for _ in host.body.values]
-    parts: list[tuple[Group, int, dict[Node, Node | None]]] = []
+    parts: list[tuple[Group, int, dict[Node, Node]]] = []
     for group in (host, *host.joined):
         given = {x: at[operand] for x, operand in zip(group.body.consts, group.args[1:], strict=True)}
         parts.append((group, len(values[0]), given))
         for results, own in zip(values, group.body.values, strict=True):
-            results += replace(own, given.get)
+            results += substitute(own, given)
     body = Branches(host.body.consts, tuple(map(tuple, values)))
     out: dict[Node, Node] = {}
     for group, start, given in parts:
@@ -203,7 +203,7 @@ def one_choice(host: Group) -> dict[Node, Node]:
             if "result" in node.params:
                 out[node] = branches.chosen_of(host.args, body, start + node.params["result"])
             else:
-                (value,) = replace([node.params["value"]], given.get)
+                (value,) = substitute([node.params["value"]], given)
                 out[node] = branches.left_of(host.args, body, node.params["branch"], value)
     return out
 

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from staticad.errors import GraphError
-from staticad.ir import ArrayType, Graph, Node, Op, clone, intern_key, rewrite, toposort, verify
+from staticad.ir import (
+    ArrayType,
+    Graph,
+    Node,
+    Op,
+    clone,
+    depending,
+    intern_key,
+    rewrite,
+    substitute,
+    toposort,
+    toposort_until,
+    verify,
+)
 from staticad.shapes import dim
 
 F64 = ArrayType(np.dtype("float64"), (dim("n"), 3))
@@ -56,6 +69,39 @@ def test_toposort_gives_operands_first_and_each_node_once() -> None:
     assert len(order) == len(set(order)) == 4
     assert all(order.index(a) < order.index(node) for node in order for a in node.args)
     assert order == toposort([out, y, out])
+
+
+def test_toposort_ends_at_what_is_known() -> None:
+    x, y = source(), source()
+    a = add(x, y)
+    b, c = neg(a), neg(x)
+    out = add(b, c)
+    assert toposort_until([out, b], {a, x}) == [b, c, out]
+    assert toposort_until([out, a], {out}) == [x, y, a]
+
+
+def test_what_depends_on_nodes() -> None:
+    x, y = source(), source()
+    a, b = neg(x), neg(y)
+    c = add(a, b)
+    d = add(c, a)
+    assert list(depending([d, b], [x])) == [x, a, c, d]
+    assert list(depending([d], [c, b])) == [c, b, d]  # what c itself is made of does not matter
+    assert list(depending([d], [])) == []
+
+
+def test_substitution_keeps_what_does_not_depend_on_it() -> None:
+    x, y, z = source("x"), source("y"), source("z")
+    a, b = neg(x), neg(y)
+    c = add(a, b)
+    out = add(c, c)
+    (found, same, given) = substitute([out, b, x], {x: z})
+    assert (same, given) == (b, z)
+    assert found.args[0] is found.args[1]
+    assert found.args[0].args == (found.args[0].args[0], b)
+    assert found.args[0].args[0].args == (z,)
+    assert substitute([out], {c: x, x: z})[0].args == (x, x)  # values are not looked into
+    assert substitute([out], {z: x}) == [out]
 
 
 def test_text() -> None:
@@ -173,5 +219,7 @@ def test_deep_graphs() -> None:
     verify(graph)
     assert str(graph).count("\n") == DEEP + 1
     assert len(rewrite(graph, lambda node: node).nodes) == DEEP + 1
+    assert len(depending(graph.outputs, [x])) == DEEP + 1
+    assert len(toposort(substitute(graph.outputs, {x: source("y")}))) == DEEP + 1
     replaced = rewrite(graph, lambda node: add(node.args[0], node.args[0]) if node.op is neg else node)
     assert len(replaced.nodes) == DEEP + 1

@@ -267,6 +267,20 @@ def with_rules(p: Any, x: Any, m: Any) -> Any:
     return u * ahead(0.1 * v), p.sum(back(u, m) * v)
 
 
+def test_a_rule_whose_loop_ends_lane_by_lane() -> None:
+    """Each lane is computed by itself then, from the operands of the call in it."""
+    f = ad.custom_vjp(lambda x: ad.sum(ad.sin(x)))
+    grown = lambda x: ad.while_loop(lambda y: ad.sum(y * y) < 30.0, lambda y: y * 1.5 + 0.1, ad.cos(x))
+    f.defvjp(lambda x: (ad.sum(ad.sin(x)), x), lambda x, g: (g * grown(x),))
+    x = ad.input("x", ("n", 3))
+    found = ad.compile([x], ad.vmap(lambda row: ad.grad(f(ad.exp(row)), row))(x))(XS)
+    for row, g in zip(XS, found, strict=True):
+        y = np.cos(np.exp(row))
+        while y @ y < 30.0:
+            y = y * 1.5 + 0.1
+        np.testing.assert_allclose(g, y * np.exp(row), rtol=1e-12)
+
+
 def test_calls_with_rules_keep_them_in_lanes(jax: Any) -> None:
     x, m, ms = ad.input("x", ("n", 3)), ad.input("m", (3, 3)), ad.input("ms", ("n", 3, 3))
     ours = lambda x, m: with_rules(OURS, x, m)

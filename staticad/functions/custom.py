@@ -15,9 +15,10 @@ from staticad.autodiff import differentiated, pull
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.operands import as_tensor, assume, differ
-from staticad.ir import Node, Together, toposort
+from staticad.ir import Node, Together, substitute, toposort, toposort_until
 from staticad.nests import aligned, leaves, map_leaves, rebuild
 from staticad.ops import calls, creation, sources
+from staticad.ops.closures import read_outside
 from staticad.tensor import Tensor, wrap
 
 
@@ -155,7 +156,7 @@ class Custom:
         """Raise `GraphError` where the function reads a tensor that derivatives may be asked by, and is not given it.
 
         The rule says nothing of it, and a gradient of zeros would be wrong."""
-        outer = calls.read_outside(outs, arguments)
+        outer = read_outside(outs, arguments)
         order = toposort(outer)
         sources_ = [x for x in order if may_vary(x)]
         _, _, active = differentiated(outer, sources_)
@@ -185,10 +186,9 @@ class Custom:
                 "give each mode a rule of its own, with staticad.custom_op, or write the rule in other operations"
             ) from error
         there = [x for x in found if x is not None]
-        order, _ = calls.inside(there, values)
-        if not set(wrt).isdisjoint(order):
+        if not set(wrt).isdisjoint(toposort_until(there, values)):
             raise self.error(f"has a rule that is not linear in {by}")
-        left = iter(calls.substituted(there, values))
+        left = iter(substitute(there, values))
         return [None if x is None else next(left) for x in found]
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from staticad.dtypes import can_require_grad
 from staticad.errors import IndexOutOfRange, ShapeError
-from staticad.ir import ArrayType, Branches, Example, Node, Op, Together, clone, replace, toposort
+from staticad.ir import ArrayType, Branches, Example, Node, Op, Together, substitute, toposort
 from staticad.lowering import Branch, Source
+from staticad.ops.closures import closed
 from staticad.ops.creation import fill
 from staticad.ops.rules import spread
 from staticad.ops.sources import placeholder
@@ -96,7 +97,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         wanted = {x: g for x, g in zip(wrt, pulled, strict=True) if g is not None}
         stand_in = {x: placeholder(x.type) for x in choose_residuals(outputs, list(wanted.values()), given)}
         kept |= {x: (new, k) for x, new in stand_in.items()}
-        found.append(dict(zip(wanted, replace(list(wanted.values()), stand_in.get), strict=True)))
+        found.append(dict(zip(wanted, substitute(wanted.values(), stand_in), strict=True)))
     moving = [x for x in wrt if any(x in gs for gs in found)]
     backward = Branches(
         consts=(*given, *(new for new, _ in kept.values()), *body.consts),
@@ -180,18 +181,11 @@ def _lanes(
 
 def close(values: Sequence[Sequence[Node]], since: int) -> tuple[Branches, list[Node]]:
     """Branches whose results are ``values``, made of nodes from number ``since`` on and others: these too."""
-    order = toposort([x for results in values for x in results])
-    own = {x for x in order if not isinstance(x.op.lower, Source) and (x.serial >= since or not x.args)}
-    read = dict.fromkeys(x for node in order if node in own for x in node.args if x not in own)
-    read |= dict.fromkeys(x for results in values for x in results if x not in own)
-    outer = list(read)
-    new: dict[Node, Node] = {x: placeholder(x.type) for x in outer}
-    consts = tuple(new.values())
-    for node in order:
-        if node in own:
-            args = tuple(new[x] for x in node.args)
-            new[node] = node if args == node.args else clone(node, args)
-    return Branches(consts, tuple(tuple(new[x] for x in results) for results in values)), outer
+    asked = [x for results in values for x in results]
+    own = {x for x in toposort(asked) if x.serial >= since and not isinstance(x.op.lower, Source)}
+    found, outer, consts = closed(asked, (), own)
+    left = iter(found)
+    return Branches(tuple(consts), tuple(tuple(next(left) for _ in results) for results in values)), outer
 
 
 TOGETHER = Together(_backward, _forward, _lanes)

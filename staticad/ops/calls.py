@@ -10,14 +10,14 @@ than the cotangents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from staticad.ir import Example, Node, Op, Together, clone, toposort_until
-from staticad.lowering import Source
+from staticad.ir import Example, Node, Op, Together, substitute
+from staticad.ops.closures import closed
 from staticad.ops.reductions import sum_
 from staticad.ops.rules import spread
 from staticad.ops.sources import SAME, placeholder, stop_gradient
@@ -42,40 +42,6 @@ def results(operands: Sequence[Node], outs: Sequence[Node], rule: Together) -> l
     return [result(out, *operands, body=call, number=k) for k, out in enumerate(outs)]
 
 
-# ---- the inside of a call
-
-
-def inside(outs: Iterable[Node], arguments: Iterable[Node]) -> tuple[list[Node], Container[Node]]:
-    """The nodes below ``outs`` down to ``arguments``, operands first; and which of them depend on those."""
-    known = dict.fromkeys(arguments)
-    own = set(known)
-    order: list[Node] = []
-    for out in outs:
-        for node in toposort_until(out, known):
-            known[node] = None
-            order.append(node)
-            if any(x in own for x in node.args):
-                own.add(node)
-    return order, own
-
-
-def substituted(outs: Sequence[Node], values: Mapping[Node, Node]) -> list[Node]:
-    """``outs`` with ``values`` for the nodes that they stand for."""
-    order, own = inside(outs, values)
-    new = dict(values)
-    for node in order:
-        new[node] = clone(node, tuple(new[x] for x in node.args)) if node in own else node
-    return [new[x] for x in outs]
-
-
-def read_outside(outs: Sequence[Node], arguments: Sequence[Node]) -> list[Node]:
-    """What a function reads that is no argument of it, numbers apart."""
-    order, own = inside(outs, arguments)
-    read = dict.fromkeys(x for node in order if node in own for x in node.args if x not in own)
-    read |= dict.fromkeys(x for x in outs if x not in own)
-    return [x for x in read if x.args or isinstance(x.op.lower, Source)]
-
-
 # ---- checkpoints
 
 
@@ -83,9 +49,7 @@ def checkpointed(operands: Sequence[Node], function: Callable[[list[Node]], Sequ
     """A call of ``function`` whose inside derivatives compute again. What it reads from outside become operands."""
     arguments = [placeholder(x.type) for x in operands]
     outs = list(function(arguments))
-    outer = read_outside(outs, arguments)
-    more = [placeholder(x.type) for x in outer]
-    outs = substituted(outs, {**dict(zip(arguments, arguments, strict=True)), **dict(zip(outer, more, strict=True))})
+    outs, outer, more = closed(outs, arguments)
     return recomputed([*operands, *outer], [*arguments, *more], outs)
 
 
@@ -112,7 +76,7 @@ def recomputed(operands: Sequence[Node], arguments: Sequence[Node], outs: Sequen
         there = iter(recomputed(given, stand, [x for x in found if x is not None]))
         return [None if x is None else next(there) for x in found]
 
-    computed = substituted(outs, dict(zip(arguments, map(stop_gradient, operands), strict=True)))
+    computed = substitute(outs, dict(zip(arguments, map(stop_gradient, operands), strict=True)))
     return results(operands, computed, Together(vjp, jvp, own=1))
 
 

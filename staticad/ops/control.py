@@ -16,8 +16,9 @@ import numpy as np
 
 from staticad.dtypes import can_require_grad
 from staticad.errors import ShapeError, StepLimit
-from staticad.ir import ArrayType, Body, Example, Node, Op, Together, clone, replace, toposort
-from staticad.lowering import Repeat, Source, Update
+from staticad.ir import ArrayType, Body, Example, Node, Op, Together, substitute, toposort
+from staticad.lowering import Repeat, Update
+from staticad.ops.closures import closed
 from staticad.ops.creation import fill
 from staticad.ops.indexing import moved
 from staticad.ops.reductions import number
@@ -178,7 +179,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
     remembered = {
         y: placeholder(y.type) for y, x in follows.items() if y in read and y not in stand_in and x in stand_in
     }
-    replaced = replace(wanted, (stand_in | remembered).get)
+    replaced = substitute(wanted, stand_in | remembered)
     nexts, found = replaced[: len(nexts)], iter(replaced[len(nexts) :])
 
     # The number of steps is an operand, so that it is known before.
@@ -335,24 +336,12 @@ def close(
     reverse: bool = False, condition: Node | None = None, limit: Dim | None = None,
 ) -> tuple[Body, list[Node], list[Node]]:  # fmt: skip
     """A body that may read nodes from outside, with these as constants: the body, the nodes, and ``values`` in it."""
-    own = {*carries, *slices}
     asked = [*nexts, *values, *([condition] if condition else [])]
-    order = toposort(asked)
-    for node in order:
-        if any(x in own for x in node.args):
-            own.add(node)
-    read = dict.fromkeys(x for node in order if node in own for x in node.args if x not in own)
-    read |= dict.fromkeys(x for x in asked if x not in own)
-    outer = [x for x in read if x.args or isinstance(x.op.lower, Source)]
-    new: dict[Node, Node] = {x: placeholder(x.type) for x in outer}
-    consts = tuple(new.values())
-    for node in order:
-        if node not in new:
-            args = tuple(new.get(x, x) for x in node.args)
-            new[node] = node if args == node.args or node not in own else clone(node, args)
-    test = new[condition] if condition else None
-    body = Body(tuple(carries), tuple(slices), consts, tuple(new[x] for x in nexts), length, reverse, test, limit)
-    return body, outer, [new[x] for x in values]
+    found, outer, consts = closed(asked, [*carries, *slices])
+    n = len(nexts)
+    test = found[-1] if condition else None
+    body = Body(tuple(carries), tuple(slices), tuple(consts), tuple(found[:n]), length, reverse, test, limit)
+    return body, outer, found[n : n + len(values)]
 
 
 TOGETHER = Together(_backward, _forward, _lanes)
