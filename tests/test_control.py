@@ -19,15 +19,8 @@ XS, H, W, C = RNG.normal(size=(5, 3)), RNG.normal(size=3), 0.5 * RNG.normal(size
 BOUND = 12
 
 
-class Static:
-    """The loops and branches of staticad under the names that the programs below use, with its functions."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(ad, name)
-
-
 class Jax:
-    """JAX's; a loop of unknown length as a bounded one, which has a reverse mode."""
+    """JAX under the names that the programs below use; a loop of unknown length as a bounded one, for reverse mode."""
 
     def __getattr__(self, name: str) -> Any:
         import jax
@@ -199,7 +192,7 @@ def x64() -> Any:
 
 
 def derived(program: Callable[..., Any], given: list[ad.Tensor], order: int) -> ad.Tensor:
-    found = total(ad, program(Static(), *given))
+    found = total(ad, program(ad, *given))
     for _ in range(order):
         found = sum((ad.sum(ad.cos(g)) for g in ad.grad(found, given)), start=ad.zeros(()))
     return found
@@ -221,7 +214,7 @@ def test_forward_mode(program: Callable[..., Any]) -> None:
     jax = pytest.importorskip("jax")
     given = inputs()
     tangents = [ad.input(f"t{k}", x.shape) for k, x in enumerate(given)]
-    value = total(ad, program(Static(), *given))
+    value = total(ad, program(ad, *given))
     f = ad.compile([*given, *tangents], ad.jvp(value, given, tangents))
     arrays = XS, H, W, C
     moved = tuple(np.cos(3.0 * x) for x in arrays)
@@ -234,7 +227,7 @@ def test_backward_of_a_function(program: Callable[..., Any]) -> None:
     """What the forward function keeps for the pullback does not hold arrays of unknown size."""
     jax = pytest.importorskip("jax")
     given = inputs()
-    f = ad.compile(given, total(ad, program(Static(), *given)))
+    f = ad.compile(given, total(ad, program(ad, *given)))
     arrays = XS, H, W, C
     _, pullback = f.vjp(*arrays)
     expected = jax.grad(reference(program, 0), argnums=(0, 1, 2, 3))(*arrays)
