@@ -153,6 +153,21 @@ def jax_function(make: Callable[[Any], Callable[..., Any]]) -> Builder:
     return build
 
 
+def jax_gradients(make: Callable[[Any], Callable[..., Any]], count: int) -> Builder:
+    """The compiled form of the scalar ``make(jax)`` and its gradients by the first ``count`` arguments."""
+
+    def made(module: Any) -> Callable[..., Any]:
+        f = module.value_and_grad(make(module), argnums=tuple(range(count)))
+
+        def run(*given: Any) -> Any:
+            value, slopes = f(*given)
+            return (value, *slopes)
+
+        return run
+
+    return jax_function(made)
+
+
 def jax_derivatives(program: Written, wrt: Sequence[int], mode: str) -> Builder:
     def make(module: Any) -> Callable[..., Any]:
         written = partial(program, module.numpy)

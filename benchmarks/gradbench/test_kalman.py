@@ -50,13 +50,7 @@ def by_jax(unroll: int) -> Callable[[Any], Any]:
         from jax.scipy.linalg import solve_triangular
 
         solve = partial(solve_triangular, lower=True)
-        written = partial(loss, jax.numpy, partial(jax.lax.scan, unroll=unroll), solve)
-
-        def run(*given: Any) -> Any:
-            value, slopes = jax.value_and_grad(written, argnums=(0, 1, 2, 3))(*given)
-            return (value, *slopes)
-
-        return run
+        return partial(loss, jax.numpy, partial(jax.lax.scan, unroll=unroll), solve)
 
     return make
 
@@ -75,8 +69,8 @@ def workload(states: int, seen: int, steps: int, *, quick: bool = False) -> Work
         data=data,
         peers={
             **peers.staticad(by_staticad),
-            "jax": peers.jax_function(by_jax(1)),
-            "jax (unroll=4)": peers.jax_function(by_jax(4)),
+            "jax": peers.jax_gradients(by_jax(1), 4),
+            "jax (unroll=4)": peers.jax_gradients(by_jax(4), 4),
         },
         sizes={"t": steps},
         quick=quick,

@@ -54,17 +54,7 @@ def by_staticad(*arrays: Array) -> tuple[Sequence[Any], Any]:
 
 
 def by_jax(unroll: int) -> Callable[[Any], Any]:
-    def make(jax: Any) -> Any:
-        scan = partial(jax.lax.scan, unroll=unroll)
-
-        def run(main: Any, extra: Any, state: Any, text: Any) -> Any:
-            written = partial(loss, jax.numpy, scan, jax.nn.sigmoid)
-            value, slopes = jax.value_and_grad(written, argnums=(0, 1))(main, extra, state, text)
-            return (value, *slopes)
-
-        return run
-
-    return make
+    return lambda jax: partial(loss, jax.numpy, partial(jax.lax.scan, unroll=unroll), jax.nn.sigmoid)
 
 
 def by_torch(*arrays: Array) -> Program:
@@ -97,8 +87,8 @@ def workload(layers: int, characters: int, *, quick: bool = False) -> Workload:
         data=data,
         peers={
             **peers.staticad(by_staticad),
-            "jax": peers.jax_function(by_jax(1)),
-            "jax (unroll=4)": peers.jax_function(by_jax(4)),
+            "jax": peers.jax_gradients(by_jax(1), 2),
+            "jax (unroll=4)": peers.jax_gradients(by_jax(4), 2),
             **({"torch": by_torch} if characters <= 1024 else {}),
         },
         sizes={"characters": characters},

@@ -45,16 +45,7 @@ def by_staticad(*arrays: Array) -> tuple[Sequence[Any], Any]:
 
 
 def by_jax(unroll: int) -> Callable[[Any], Any]:
-    def make(jax: Any) -> Any:
-        written = partial(loss, jax.numpy, partial(jax.lax.scan, unroll=unroll))
-
-        def run(*given: Any) -> Any:
-            value, slopes = jax.value_and_grad(written, argnums=(0, 1, 2, 3))(*given)
-            return (value, *slopes)
-
-        return run
-
-    return make
+    return lambda jax: partial(loss, jax.numpy, partial(jax.lax.scan, unroll=unroll))
 
 
 def by_torch(*arrays: Array) -> Program:
@@ -90,8 +81,8 @@ def workload(batch: int, size: int, hidden: int, steps: int, *, quick: bool = Fa
         data=data,
         peers={
             **peers.staticad(by_staticad),
-            "jax": peers.jax_function(by_jax(1)),
-            "jax (unroll=4)": peers.jax_function(by_jax(4)),
+            "jax": peers.jax_gradients(by_jax(1), 4),
+            "jax (unroll=4)": peers.jax_gradients(by_jax(4), 4),
             "torch": by_torch,
         },
         quick=quick,

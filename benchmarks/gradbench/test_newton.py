@@ -49,11 +49,7 @@ def by_jax(unroll: bool) -> Callable[[Any], Any]:
 
             return jnp.sum(c * jax.lax.scan(step, jnp.zeros(c.shape), None, length=ENOUGH, unroll=unroll)[0])
 
-        def run(*given: Any) -> Any:
-            value, slopes = jax.value_and_grad(solution, argnums=(0, 1))(*given)
-            return (value, *slopes)
-
-        return run
+        return solution
 
     return make
 
@@ -70,8 +66,8 @@ def workload(size: int, terms: int, *, quick: bool = False) -> Workload:
         data=data,
         peers={
             **peers.staticad(by_staticad),
-            "jax": peers.jax_function(by_jax(False)),
-            "jax (unrolled)": peers.jax_function(by_jax(True)),
+            "jax": peers.jax_gradients(by_jax(False), 2),
+            "jax (unrolled)": peers.jax_gradients(by_jax(True), 2),
         },
         quick=quick,
     )
