@@ -33,6 +33,7 @@ from staticad.functions.reductions import min as min_of
 from staticad.functions.reductions import norm as vector_norm_of
 from staticad.functions.reductions import sum as sum_of
 from staticad.ops import determinants, linear_algebra
+from staticad.ops.matrices import identity_like
 from staticad.tensor import ArrayLike, Axes, DType, Tensor, wrap
 
 __all__ = [
@@ -118,7 +119,7 @@ def matrix_power(x: ArrayLike, n: int, /) -> Tensor:
     repeated squaring."""
     if n == 0:
         t = _square("matrix_power", as_tensor(x))
-        return wrap(linear_algebra.identity_like(t.node))
+        return wrap(identity_like(t.node))
     out, power = None, inv(x) if n < 0 else as_tensor(x)
     n = -n if n < 0 else n
     while n:

@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from staticad.ir import Node
 from staticad.ops import arithmetic, creation, indexing, logic, views
-from staticad.ops.linear_algebra import WRITTEN_OUT
+from staticad.ops.matrices import WRITTEN_OUT
 from staticad.shapes import Shape
 
 K = TypeVar("K")

@@ -12,7 +12,8 @@ from conftest import close, evaluated
 from staticad.dtypes import as_dtype
 from staticad.ir import ArrayType, Graph, Node, verify
 from staticad.ops import determinants, sources
-from staticad.ops.linear_algebra import WRITTEN_OUT, cholesky, lu, lu_solve, solve, solve_triangular
+from staticad.ops.linear_algebra import cholesky, lu, lu_solve, solve, solve_triangular
+from staticad.ops.matrices import WRITTEN_OUT
 from staticad.shapes import Dim, dim
 from staticad.simplify import RULES, simplify, written_out
 from staticad.small_matrices import small_cholesky, small_lu, small_lu_solve, small_triangular

@@ -7,6 +7,7 @@ differentiation".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,17 @@ from staticad.dtypes import int64
 from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Formula
 from staticad.ops import arithmetic, creation, indexing, logic, reductions, transcendental, views
-from staticad.ops.linear_algebra import (
+from staticad.ops.linear_algebra import inv, lu, lu_solve
+from staticad.ops.matrices import (
     WRITTEN_OUT,
-    every_lane,
     identity_like,
-    inv,
-    lu,
-    lu_solve,
     multiplied,
+    of_matrix,
     rows_and_columns,
     square,
     square_examples,
     transposed,
 )
-from staticad.ops.rules import no_jvp, no_vjp
 from staticad.ops.views import Array
 
 
@@ -91,14 +89,13 @@ def _det_formula(node: Node) -> Node:
     return combined(signed, creation.fill(node, 1), arithmetic.multiply, reductions.prod)
 
 
-def _det_vjp(node: Node, g: Node) -> Sequence[Node | None]:
+def _det_pull(node: Node, g: Node) -> Node:
     (x,) = node.args
-    return [spread(g, x) * cofactors(x)]
+    return spread(g, x) * cofactors(x)
 
 
-def _det_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
-    (t,) = tangents
-    return None if t is None else total(t * cofactors(node.args[0]))
+def _det_push(node: Node, t: Node) -> Node:
+    return total(t * cofactors(node.args[0]))
 
 
 def _det_examples() -> Iterable[Example]:
@@ -106,20 +103,7 @@ def _det_examples() -> Iterable[Example]:
     yield Example((np.array([[1.0, 2, 3], [2, 4, 6], [0, 1, 1]]),), smooth=False)
 
 
-det = Op(
-    name="det",
-    infer=_number_type("det"),
-    numpy=np.linalg.det,
-    lower=Formula(_det_formula),
-    vjp=_det_vjp,
-    jvp=_det_jvp,
-    examples=_det_examples,
-    batch=every_lane,
-)
-
-
-def _cofactors_type(x: ArrayType) -> ArrayType:
-    return square("cofactors", x)
+det = of_matrix("det", _number_type("det"), np.linalg.det, Formula(_det_formula), _det_examples, _det_pull, _det_push)
 
 
 def _nudge(dtype: np.dtype[Any]) -> float:
@@ -150,18 +134,15 @@ def _cofactors_numpy(x: Array) -> Array:
     return np.asarray(signs[..., None, None] * (u * others[..., None, :]) @ v, x.dtype)
 
 
-def _cofactors_vjp(node: Node, g: Node) -> Sequence[Node | None]:
+def _cofactors_pull(node: Node, g: Node) -> Node:
     (x,) = node.args
     inverse = transposed(inv(x))
     across = multiplied("ij,jk->ik", inverse, multiplied("ji,jk->ik", g, node))
-    return [spread(total(g * node), x) * inverse - across]
+    return spread(total(g * node), x) * inverse - across
 
 
-def _cofactors_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
+def _cofactors_push(node: Node, t: Node) -> Node:
     (x,) = node.args
-    (t,) = tangents
-    if t is None:
-        return None
     inverse = transposed(inv(x))
     across = multiplied("ij,jk->ik", multiplied("ij,kj->ik", node, t), inverse)
     return spread(total(inverse * t), x) * node - across
@@ -169,16 +150,10 @@ def _cofactors_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
 
 #: ``det(x) inv(x)'``, the derivative of the determinant. It is there for singular matrices too; its own derivatives
 #: are not.
-cofactors = Op(
-    name="cofactors",
-    infer=_cofactors_type,
-    numpy=_cofactors_numpy,
-    lower=Formula(_cofactors_formula),
-    vjp=_cofactors_vjp,
-    jvp=_cofactors_jvp,
-    examples=_det_examples,
-    batch=every_lane,
-)
+cofactors = of_matrix(
+    "cofactors", partial(square, "cofactors"), _cofactors_numpy, Formula(_cofactors_formula), _det_examples,
+    _cofactors_pull, _cofactors_push,
+)  # fmt: skip
 
 
 def _log_abs_det_formula(node: Node) -> Node:
@@ -192,27 +167,20 @@ def _log_abs_det_numpy(x: Array) -> Array:
         return np.linalg.slogdet(x).logabsdet
 
 
-def _log_abs_det_vjp(node: Node, g: Node) -> Sequence[Node | None]:
+def _log_abs_det_pull(node: Node, g: Node) -> Node:
     (x,) = node.args
-    return [spread(g, x) * transposed(inv(x))]
+    return spread(g, x) * transposed(inv(x))
 
 
-def _log_abs_det_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
-    (t,) = tangents
-    return None if t is None else total(transposed(t) * inv(node.args[0]))
+def _log_abs_det_push(node: Node, t: Node) -> Node:
+    return total(transposed(t) * inv(node.args[0]))
 
 
 #: The logarithm of the absolute value of the determinant.
-log_abs_det = Op(
-    name="log_abs_det",
-    infer=_number_type("log_abs_det"),
-    numpy=_log_abs_det_numpy,
-    lower=Formula(_log_abs_det_formula),
-    vjp=_log_abs_det_vjp,
-    jvp=_log_abs_det_jvp,
-    examples=square_examples,
-    batch=every_lane,
-)
+log_abs_det = of_matrix(
+    "log_abs_det", _number_type("log_abs_det"), _log_abs_det_numpy, Formula(_log_abs_det_formula), square_examples,
+    _log_abs_det_pull, _log_abs_det_push,
+)  # fmt: skip
 
 
 def _det_sign_formula(node: Node) -> Node:
@@ -226,14 +194,4 @@ def _det_sign_numpy(x: Array) -> Array:
 
 
 #: The sign of the determinant: -1, 0 or 1.
-det_sign = Op(
-    name="det_sign",
-    infer=_number_type("det_sign"),
-    numpy=_det_sign_numpy,
-    lower=Formula(_det_sign_formula),
-    vjp=no_vjp,
-    jvp=no_jvp,
-    examples=_det_examples,
-    differentiable=False,
-    batch=every_lane,
-)
+det_sign = of_matrix("det_sign", _number_type("det_sign"), _det_sign_numpy, Formula(_det_sign_formula), _det_examples)

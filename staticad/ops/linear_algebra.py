@@ -1,4 +1,4 @@
-"""Factors, systems and determinants of matrices in the last two axes, batched over the others; knows no kernels.
+"""Factors, systems and inverses of matrices in the last two axes, batched over the others; knows no kernels.
 
 Sources of the derivatives: Giles 2008, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation"; of Cholesky factors, Murray 2016, "Differentiation of the Cholesky decomposition", arXiv:1602.07527.
@@ -10,118 +10,33 @@ singular one gives infinities and NaN, as in JAX.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from staticad.dtypes import int64
 from staticad.errors import ShapeError
 from staticad.ir import ArrayType, Example, Node, Op
 from staticad.lowering import Call, Formula
-from staticad.ops import creation, logic, views
-from staticad.ops.indexing import moved
-from staticad.ops.products import contract
-from staticad.ops.rules import accumulate, lanewise, no_jvp, no_vjp, require_kind, types_text
+from staticad.ops.matrices import (
+    Array,
+    halved,
+    identity_like,
+    lower_part,
+    multiplied,
+    of_matrix,
+    solve_lanes,
+    square,
+    square_examples,
+    strict_part,
+    system,
+    systems,
+    transposed,
+)
+from staticad.ops.rules import accumulate, no_jvp, no_vjp, require_kind, types_text
 from staticad.ops.views import sample
-from staticad.shapes import Shape, add, product
-
-Array = np.ndarray[Any, Any]
-
-#: Rows of matrices that are written out element by element: for so few a kernel takes two to five times as long, in a
-#: batch and in a loop; for more, compiling would take longer than running.
-WRITTEN_OUT = 6
-
-
-def square(name: str, x: ArrayType) -> ArrayType:
-    require_kind(name, "f", x)
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
-        raise ShapeError(f"{name}: {x} is no square matrix in its last two axes")
-    return x
-
-
-def system(name: str, a: ArrayType, b: ArrayType) -> ArrayType:
-    """The type of X in ``A X = B``."""
-    require_kind(name, "f", square(name, a), b)
-    if b.ndim != a.ndim or b.shape[:-1] != a.shape[:-1] or b.dtype != a.dtype:
-        raise ShapeError(f"{name}: {types_text((a, b))}: dtype, batch and rows of both must be the same")
-    return b
-
-
-def solve_lanes(node: Node, operands: Sequence[Node], batched: Sequence[bool], lanes: Shape) -> Node | None:
-    """The batching rule of systems: where all lanes have one matrix, its factors are too, and lanes are columns."""
-    a, b = operands
-    if batched[0]:
-        return every_lane(node, operands, batched, lanes)
-    rank, k, m = len(lanes), len(b.shape), b.shape[-1]
-    columns = moved(b, range(rank), range(k - rank - 1, k - 1))
-    found = node.op(a, views.reshape(columns, shape=(*a.shape[:-1], m * product(lanes))), **node.params)
-    return moved(views.reshape(found, shape=columns.shape), range(k - rank - 1, k - 1), range(rank))
-
-
-every_lane = lanewise()
-
-
-# Parts that the rules are made of -------------------------------------------------------------------------------------
-
-
-def multiplied(spec: str, x: Node, y: Node) -> Node:
-    """An einsum over the last axes of two batches of matrices."""
-    batch = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(x.shape) - 2]
-    operands, out = spec.split("->")
-    left, right = operands.split(",")
-    return contract(x, y, spec=f"{batch}{left},{batch}{right}->{batch}{out}")
-
-
-def transposed(x: Node) -> Node:
-    k = len(x.shape)
-    return views.transpose(x, axes=(*range(k - 2), k - 1, k - 2))
-
-
-def rows_and_columns(x: Node) -> tuple[Node, Node]:
-    """The coordinates of the elements of matrices."""
-    k = len(x.shape)
-    row, column = (creation.iota(shape=x.shape, axis=axis, dtype=int64) for axis in (k - 2, k - 1))
-    return row, column
-
-
-def lower_part(x: Node) -> Node:
-    row, column = rows_and_columns(x)
-    return logic.select(logic.greater_equal(row, column), x, creation.fill(x, 0))
-
-
-def strict_part(x: Node, lower: bool) -> Node:
-    """What is below the diagonal, or above it."""
-    row, column = rows_and_columns(x)
-    return logic.select((logic.greater if lower else logic.less)(row, column), x, creation.fill(x, 0))
-
-
-def halved(x: Node) -> Node:
-    """The lower part with half of the diagonal: Murray's function Φ."""
-    row, column = rows_and_columns(x)
-    on_diagonal = logic.select(logic.equal(row, column), x * 0.5, creation.fill(x, 0))
-    return logic.select(logic.greater(row, column), x, on_diagonal)
-
-
-def identity_like(x: Node) -> Node:
-    return creation.astype(logic.equal(*rows_and_columns(x)), dtype=x.dtype)
-
-
-def systems(*shapes: tuple[int, ...], dtype: str = "float64") -> list[Array]:
-    """Matrices far from singular, apart from being symmetric."""
-    found: list[Array] = []
-    for shape in shapes:
-        x = sample(*shape, seed=len(found), dtype=dtype)
-        scale = np.abs(x).max(initial=1.0)
-        turned = np.roll(np.eye(shape[-1]), 1, axis=0) if len(found) % 2 else np.eye(shape[-1])
-        found.append((x / scale + 1.5 * turned).astype(dtype))
-    return found
-
+from staticad.shapes import add
 
 # cholesky -----------------------------------------------------------------------------------------------------------
-
-
-def _cholesky_type(x: ArrayType) -> ArrayType:
-    return square("cholesky", x)
 
 
 def _cholesky_numpy(x: Array) -> Array:
@@ -134,17 +49,14 @@ def _cholesky_numpy(x: Array) -> Array:
     return out
 
 
-def _cholesky_vjp(node: Node, g: Node) -> Sequence[Node | None]:
+def _cholesky_pull(node: Node, g: Node) -> Node:
     p = halved(multiplied("ki,kj->ij", node, lower_part(g)))
     y = solve_triangular(node, p, lower=True, trans=True, unit=False)
     s = solve_triangular(node, transposed(y), lower=True, trans=True, unit=False)
-    return [halved(s + transposed(s))]
+    return halved(s + transposed(s))
 
 
-def _cholesky_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
-    (t,) = tangents
-    if t is None:
-        return None
+def _cholesky_push(node: Node, t: Node) -> Node:
     whole = lower_part(t) + transposed(strict_part(t, True))
     y = solve_triangular(node, whole, lower=True, trans=False, unit=False)
     z = solve_triangular(node, transposed(y), lower=True, trans=False, unit=False)
@@ -161,16 +73,10 @@ def _cholesky_examples() -> Iterable[Example]:
 
 #: The lower triangular L of ``x = L L'``; reads, and has a derivative by, the lower triangle alone. NaN from the first
 #: column on whose pivot is not positive.
-cholesky = Op(
-    name="cholesky",
-    infer=_cholesky_type,
-    numpy=_cholesky_numpy,
-    lower=Call("factor_cholesky"),
-    vjp=_cholesky_vjp,
-    jvp=_cholesky_jvp,
-    examples=_cholesky_examples,
-    batch=every_lane,
-)
+cholesky = of_matrix(
+    "cholesky", partial(square, "cholesky"), _cholesky_numpy, Call("factor_cholesky"), _cholesky_examples,
+    _cholesky_pull, _cholesky_push,
+)  # fmt: skip
 
 
 # solve_triangular -----------------------------------------------------------------------------------------------------
@@ -277,17 +183,7 @@ def _lu_examples() -> Iterable[Example]:
 
 #: The factors of ``P x = L U`` with partial pivoting, in one matrix; and, in one more column, the rows that were
 #: exchanged with row 0, 1, ... in turn. Those who need them derive what they compute of them by x itself.
-lu = Op(
-    name="lu",
-    infer=_lu_type,
-    numpy=_lu_numpy,
-    lower=Call("factor_lu"),
-    vjp=no_vjp,
-    jvp=no_jvp,
-    examples=_lu_examples,
-    differentiable=False,
-    batch=every_lane,
-)
+lu = of_matrix("lu", _lu_type, _lu_numpy, Call("factor_lu"), _lu_examples)
 
 
 def _lu_solve_type(f: ArrayType, b: ArrayType, *, trans: bool) -> ArrayType:
@@ -390,10 +286,6 @@ solve = Op(
 )
 
 
-def _inv_type(x: ArrayType) -> ArrayType:
-    return square("inv", x)
-
-
 def _inv_numpy(x: Array) -> Array:
     return _solve_numpy(x, np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape), trans=False)
 
@@ -403,29 +295,12 @@ def _inv_formula(node: Node) -> Node:
     return lu_solve(lu(x), identity_like(x), trans=False)
 
 
-def _inv_vjp(node: Node, g: Node) -> Sequence[Node | None]:
-    return [-multiplied("ij,kj->ik", multiplied("ji,jk->ik", node, g), node)]
+def _inv_pull(node: Node, g: Node) -> Node:
+    return -multiplied("ij,kj->ik", multiplied("ji,jk->ik", node, g), node)
 
 
-def _inv_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
-    (t,) = tangents
-    return None if t is None else -multiplied("ij,jk->ik", multiplied("ij,jk->ik", node, t), node)
+def _inv_push(node: Node, t: Node) -> Node:
+    return -multiplied("ij,jk->ik", multiplied("ij,jk->ik", node, t), node)
 
 
-def square_examples() -> Iterable[Example]:
-    for x in systems((3, 3), (3, 3), (1, 1), (2, 4, 4), (6, 6)):
-        yield Example((x,))
-    yield Example((np.zeros((2, 0, 0), "float32"),))
-    yield Example((np.eye(20, dtype="float32") * 0.5 + sample(20, 20, dtype="float32") / 400,))
-
-
-inv = Op(
-    name="inv",
-    infer=_inv_type,
-    numpy=_inv_numpy,
-    lower=Formula(_inv_formula),
-    vjp=_inv_vjp,
-    jvp=_inv_jvp,
-    examples=square_examples,
-    batch=every_lane,
-)
+inv = of_matrix("inv", partial(square, "inv"), _inv_numpy, Formula(_inv_formula), square_examples, _inv_pull, _inv_push)
