@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from operator import attrgetter
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,12 @@ class ArrayType:
         return SHORT[self.dtype] + (shape_text(self.shape) if self.shape else "")
 
 
+#: What holds of an op f for all numbers. "exact": compiled code gives what NumPy does, to the bit; "idempotent":
+#: f(f(x)) is f(x); "involution": f(f(x)) is x; "selective": f of nothing but x, once or more, is x; "signless": floats
+#: that it gives have no sign.
+Law: TypeAlias = Literal["exact", "idempotent", "involution", "selective", "signless"]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Op:
     """A primitive operation, whole: one value of this class is one entry of the op table.
@@ -49,6 +55,8 @@ class Op:
     axes of the shape ``lanes`` before their own, and so has the result unless it is the same in all of them. Without
     it, or where it gives None, a loop over the lanes does it.
 
+    ``laws`` are what simplification knows of it, where it knows nothing more particular.
+
     An op with a `Body` (or `Branches`) computes one of several results of a loop (a choice): nodes with the same body
     and operands are one loop, and are differentiated and batched ``together``.
     """
@@ -62,6 +70,7 @@ class Op:
     examples: Callable[[], Iterable[Example]] = field(default=lambda: ())
     defines: Callable[[Node, Any], Mapping[str, int]] = field(default=lambda node, value: {})
     differentiable: bool = True
+    laws: tuple[Law, ...] = ()
     checks: Callable[[Node], Sequence[Check]] = field(default=lambda node: ())
     batch: Callable[[Node, Sequence[Node], Sequence[bool], Shape], Node | None] | None = None
     together: Together | None = None

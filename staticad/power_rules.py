@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 from staticad.ir import Node
-from staticad.ops import arithmetic, creation, logic, special, transcendental
+from staticad.ops import arithmetic, creation, logic, transcendental
 from staticad.stable import is_one
 from staticad.view_rules import constant
 
@@ -72,7 +72,7 @@ def multiply_by_itself(node: Node) -> Node | None:
 def abs_of_positive(node: Node) -> Node | None:
     """``abs`` of what has no sign, such as a square or an exponential, is that."""
     x = node.args[0]
-    return x if x.op in NO_SIGN and x.dtype.kind == "f" else None
+    return x if "signless" in x.op.laws and x.dtype.kind == "f" else None
 
 
 def exp_minus_one(node: Node) -> Node | None:
@@ -90,6 +90,3 @@ def log_of_one_plus(node: Node) -> Node | None:
     if x.op is arithmetic.subtract and is_one(x.args[0]):
         return transcendental.log1p(-x.args[1])
     return None
-
-
-NO_SIGN = frozenset({arithmetic.square, transcendental.exp, transcendental.exp2, special.sigmoid, special.softplus})

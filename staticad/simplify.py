@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from staticad.ir import Graph, Node, Op, rewrite
-from staticad.lowering import Formula
+from staticad.ir import Graph, Law, Node, Op, rewrite
+from staticad.lowering import Formula, Lowering, Map, Reduce
 from staticad.ops import (
     arithmetic,
     calls,
@@ -143,25 +143,16 @@ def subtract_zero(node: Node) -> Node | None:
     return node.args[0] if is_value(y, 0) and not str(constant(y)).startswith("-") else None
 
 
-def negate_twice(node: Node) -> Node | None:
-    """``-(-x)`` is x."""
-    x = node.args[0]
-    return x.args[0] if x.op is node.op else None
-
-
 def add_negative(node: Node) -> Node | None:
     """``x + -y`` is x - y."""
     x, y = node.args
-    return arithmetic.subtract(x, y.args[0]) if y.op in NEGATIVE else None
+    return arithmetic.subtract(x, y.args[0]) if y.op is arithmetic.negative else None
 
 
 def subtract_negative(node: Node) -> Node | None:
     """``x - -y`` is x + y."""
     x, y = node.args
-    return arithmetic.add(x, y.args[0]) if y.op in NEGATIVE else None
-
-
-NEGATIVE = frozenset({arithmetic.negative})
+    return arithmetic.add(x, y.args[0]) if y.op is arithmetic.negative else None
 
 
 def fold(node: Node) -> Node | None:
@@ -187,7 +178,8 @@ def multiply_by_zero(node: Node) -> Node | None:
 def multiply_negatives(node: Node) -> Node | None:
     """``-x * -y`` is x * y."""
     x, y = node.args
-    return arithmetic.multiply(x.args[0], y.args[0]) if x.op in NEGATIVE and y.op in NEGATIVE else None
+    negated = x.op is arithmetic.negative and y.op is arithmetic.negative
+    return arithmetic.multiply(x.args[0], y.args[0]) if negated else None
 
 
 def divide_by_power_of_two(node: Node) -> Node | None:
@@ -216,7 +208,8 @@ def subtract_itself(node: Node) -> Node | None:
 def even(node: Node) -> Node | None:
     """``abs(-x)``, ``square(-x)``, ``square(abs(x))`` are those of x."""
     x = node.args[0]
-    return node.op(x.args[0]) if x.op in NEGATIVE or (x.op is arithmetic.abs_ and node.op is not x.op) else None
+    evened = x.op is arithmetic.negative or (x.op is arithmetic.abs_ and node.op is not x.op)
+    return node.op(x.args[0]) if evened else None
 
 
 def idempotent(node: Node) -> Node | None:
@@ -241,8 +234,8 @@ def compare_itself(node: Node) -> Node | None:
     return None if x.dtype.kind == "f" else creation.fill(node, node.op is not logic.not_equal)
 
 
-def not_twice(node: Node) -> Node | None:
-    """``not not x`` is x."""
+def twice(node: Node) -> Node | None:
+    """``-(-x)``, ``not not x`` are x."""
     x = node.args[0]
     return x.args[0] if x.op is node.op else None
 
@@ -311,21 +304,17 @@ def select_bools(node: Node) -> Node | None:
     return logic.logical_not(condition) if constant(x) is False and constant(y) is True else None
 
 
-REDUCTIONS = (reductions.sum_, reductions.prod, reductions.max_, reductions.min_, reductions.any_, reductions.all_)
+def having(law: Law, lower: type[Lowering]) -> tuple[Op, ...]:
+    """The ops with such a lowering of which a law holds."""
+    return tuple(op for op in TABLE.values() if law in op.laws and isinstance(op.lower, lower))
+
+
+REDUCTIONS = tuple(op for op in TABLE.values() if isinstance(op.lower, Reduce) and not op.lower.running)
+FORMULAS = tuple(op for op in TABLE.values() if isinstance(op.lower, Formula))
 
 # fmt: off
-FOLDED = (
-    arithmetic.add, arithmetic.subtract, arithmetic.multiply, arithmetic.negative, arithmetic.abs_, arithmetic.square,
-    arithmetic.divide, arithmetic.reciprocal, arithmetic.sqrt, arithmetic.maximum, arithmetic.minimum, creation.astype,
-    logic.equal, logic.not_equal, logic.less, logic.less_equal, logic.greater, logic.greater_equal,
-    logic.logical_and, logic.logical_or, logic.logical_not,
-)
-ROUNDING = (arithmetic.floor, arithmetic.ceil, arithmetic.trunc, arithmetic.round_, arithmetic.sign, arithmetic.relu)
 COMPARISONS = (logic.equal, logic.not_equal, logic.less, logic.less_equal, logic.greater, logic.greater_equal)
-SELECTIVE = (arithmetic.maximum, arithmetic.minimum, logic.bitwise_and, logic.bitwise_or)
-FORMULAS = tuple(op for op in TABLE.values() if isinstance(op.lower, Formula))
 LOGICAL = (logic.logical_and, logic.logical_or)
-EXTREME = (reductions.max_, reductions.min_, reductions.any_, reductions.all_)
 
 OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     sources.leaf:          (drop,),
@@ -340,15 +329,13 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     arithmetic.add:        (add_zero, add_negative),
     arithmetic.subtract:   (subtract_zero, subtract_negative, subtract_from_zero, subtract_itself,
                             exp_minus_one, log_softmax),
-    arithmetic.negative:   (negate_twice,),
     arithmetic.square:     (even,),
-    arithmetic.abs_:       (even, idempotent, abs_of_positive),
+    arithmetic.abs_:       (even, abs_of_positive),
     transcendental.pow_:   (power_of_constant, power_of_half),
     transcendental.log:    (log_of_one_plus,),
     creation.astype:       (convert_same, convert_back),
     logic.select:          (select_same, select_opposite, select_bools),
-    logic.logical_not:     (not_twice, not_equal),
-    logic.bitwise_invert:  (not_twice,),
+    logic.logical_not:     (not_equal,),
     views.reshape:         (same_shape, view_of_constant, reshape_twice),
     views.broadcast:       (same_shape, view_of_constant, broadcast_twice),
     views.transpose:       (transpose_nothing, view_of_constant, transpose_twice, transpose_product),
@@ -363,19 +350,19 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     linear_algebra.lu_solve:         (small_lu_solve,),
 }
 OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
-    (FOLDED,               fold),
-    (ROUNDING,             idempotent),
-    (SELECTIVE,            same_operands),
-    (LOGICAL,              same_operands),
-    (LOGICAL,              logical_constant),
-    (COMPARISONS,          compare_itself),
-    (REDUCTIONS,           reduce_single),
-    (REDUCTIONS,           sum_of_transpose),
-    (REDUCTIONS,           reduce_of_merged),
-    (EXTREME,              reduce_constant),
-    (FORMULAS,             written_out),
-    (TABLE.values(),       map_of_views),
-    (TABLE.values(),       map_of_merged),
+    (having("exact", Map),         fold),
+    (having("idempotent", Map),    idempotent),
+    (having("involution", Map),    twice),
+    (having("selective", Map),     same_operands),
+    (LOGICAL,                      logical_constant),
+    (COMPARISONS,                  compare_itself),
+    (REDUCTIONS,                   reduce_single),
+    (REDUCTIONS,                   sum_of_transpose),
+    (REDUCTIONS,                   reduce_of_merged),
+    (having("selective", Reduce),  reduce_constant),
+    (FORMULAS,                     written_out),
+    (TABLE.values(),               map_of_views),
+    (TABLE.values(),               map_of_merged),
 )
 # fmt: on
 

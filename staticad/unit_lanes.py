@@ -1,4 +1,4 @@
-"""Lanes of which each holds a single unit, kept as what they are: one value and where it stands; knows lowerings, sums.
+"""Lanes of which each holds a single unit, kept as what they are: one value and where it stands; knows lowerings.
 
 A Jacobian is what a linear graph makes of all unit vectors. In lane l of those only element l is not zero, so that the
 lanes are no array but a condition: they are written down as the elements on the diagonal, of the shape of one lane, and
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from string import ascii_letters
 
 from staticad.dtypes import int64
-from staticad.ir import Node, Op
-from staticad.lowering import Contract, Map, View
+from staticad.ir import Node
+from staticad.lowering import Contract, Map, Reduce, View
 from staticad.ops import creation, logic, products, reductions, views
 from staticad.shapes import Shape, Symbol, symbol
 
@@ -62,7 +62,7 @@ def kept_apart(node: Node, args: Sequence[Laned | Node], lanes: Shape) -> Laned 
     if all(spot is None for spot in spots) or any(x.spots != spots for x in laned):
         return None
     lower: object = node.op.lower
-    rule = RULES.get(type(lower)) or OF_ONE_OP.get(node.op)
+    rule = RULES.get(type(lower))
     return rule(node, args, spots, lanes) if rule else None
 
 
@@ -98,9 +98,13 @@ def view(node: Node, args: Sequence[Laned | Node], spots: Spots, lanes: Shape) -
 
 
 def total(node: Node, args: Sequence[Laned | Node], spots: Spots, lanes: Shape) -> Laned | None:
-    """A sum over the axis that a lane counts along has a single term: the lane's."""
-    (x,) = args
+    """A reduction over the axis that a lane counts along, which is a sum since it is linear, has a single term there:
+    the lane's. A running one has as many as it keeps."""
+    x, lower = args[0], node.op.lower
     assert isinstance(x, Laned)
+    assert isinstance(lower, Reduce)
+    if lower.running:
+        return None
     axes: tuple[int, ...] = node.params["axes"]
     single = [spot for spot in spots if spot in axes]
     if len(set(single)) != len(single):
@@ -112,7 +116,7 @@ def total(node: Node, args: Sequence[Laned | Node], spots: Spots, lanes: Shape) 
     first = [next(dense) if spot is None else rank + spot for spot in spots if spot is None or spot in single]
     rest = reductions.kept_axes(len(node.args[0].shape), axes)
     order = tuple(left.index(k) for k in (*first, *(rank + a for a in rest)))
-    found = views.transpose(reductions.sum_(x.node, axes=summed), axes=order)
+    found = views.transpose(node.op(x.node, axes=summed), axes=order)
     return Laned(found, tuple(None if spot is None or spot in single else rest.index(spot) for spot in spots))
 
 
@@ -133,5 +137,4 @@ def product(node: Node, args: Sequence[Laned | Node], spots: Spots, lanes: Shape
 
 
 Rule = Callable[[Node, Sequence["Laned | Node"], Spots, Shape], "Laned | None"]
-RULES: dict[type, Rule] = {Map: each_element, View: view, Contract: product}
-OF_ONE_OP: dict[Op, Rule] = {reductions.sum_: total}
+RULES: dict[type, Rule] = {Map: each_element, View: view, Contract: product, Reduce: total}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from staticad.ir import Node
-from staticad.lowering import Map, Source
+from staticad.lowering import Contract, Map, Source, Uninitialised
 from staticad.ops import creation, indexing, products, views
 from staticad.shapes import add, known_ge, mul, product
 
@@ -15,10 +15,7 @@ Rule = Callable[[Node], Node | None]
 
 def constant(node: Node) -> Any:
     """The number that every element of ``node`` is, if that is known; else None."""
-    return node.params["value"] if node.op in CONSTANTS else None
-
-
-CONSTANTS = frozenset({creation.full})
+    return node.params["value"] if node.op is creation.full else None
 
 
 def map_of_views(node: Node) -> Node | None:
@@ -110,13 +107,10 @@ def transpose_twice(node: Node) -> Node | None:
 def transpose_product(node: Node) -> Node | None:
     """A transposed product is the product with its result written in that order."""
     x = node.args[0]
-    if x.op not in PRODUCTS:
+    if not isinstance(x.op.lower, Contract):
         return None
     operands, out = x.params["spec"].split("->")
     return products.contract(*x.args, spec=f"{operands}->{''.join(out[k] for k in node.params['axes'])}")
-
-
-PRODUCTS = frozenset({products.contract})
 
 
 def broadcast_twice(node: Node) -> Node | None:
@@ -233,7 +227,7 @@ def update_everything(node: Node) -> Node | None:
 def slice_of_update(node: Node) -> Node | None:
     """A slice of what `update_slice` wrote is that; one that misses it is a slice of the base."""
     x = node.args[0]
-    if x.op not in UPDATES or any(s != 1 for s in (*node.params["step"], *x.params["step"])):
+    if x.op is not indexing.update_slice or any(s != 1 for s in (*node.params["step"], *x.params["step"])):
         return None
     base, new = x.args
     starts, sizes = node.params["start"], node.params["size"]
@@ -243,8 +237,4 @@ def slice_of_update(node: Node) -> Node | None:
         known_ge(start, add(at, size)) or known_ge(at, add(start, length))
         for start, length, at, size in zip(starts, sizes, x.params["start"], new.shape, strict=True)
     )
-    return views.slice_(base, **node.params) if apart and base.op not in UNINITIALISED else None
-
-
-UPDATES = frozenset({indexing.update_slice})
-UNINITIALISED = frozenset({indexing.uninitialised})
+    return views.slice_(base, **node.params) if apart and not isinstance(base.op.lower, Uninitialised) else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from staticad.ir import Node, Op
+from staticad.ir import Law, Node, Op
 from staticad.ops.creation import fill
 from staticad.ops.logic import equal, greater, less, less_equal, select
 from staticad.ops.pointwise import PLAIN, POSITIVE, both, by_kind, diagonal, floats, whole
@@ -36,7 +36,8 @@ def _negated(v: Node) -> Node:
 def _steps(name: str, meaning: Callable[..., Any]) -> Op:
     """A function constant between steps: its derivative vanishes, and integers are left as they are."""
     template = by_kind(f=f"m.{name}({{x}})", iu="{x}")
-    return elementwise(name, meaning, template, lambda out, x: (None,), kinds="iuf", examples=NUMBERS)
+    laws: tuple[Law, ...] = ("idempotent",)
+    return elementwise(name, meaning, template, lambda out, x: (None,), kinds="iuf", examples=NUMBERS, laws=laws)
 
 
 def _extremum(name: str, meaning: Callable[..., Any], boolean: str, loses: Op) -> Op:
@@ -49,26 +50,27 @@ def _extremum(name: str, meaning: Callable[..., Any], boolean: str, loses: Op) -
         return share(x, y), share(y, x)
 
     template = by_kind(b=boolean, iuf=f"m.{name}({{x}}, {{y}})")
-    return diagonal(name, meaning, template, scales, kinds="biuf", examples=PAIRS_OR_BOOLS)
+    laws: tuple[Law, ...] = ("exact", "selective")
+    return diagonal(name, meaning, template, scales, kinds="biuf", examples=PAIRS_OR_BOOLS, laws=laws)
 
 
 # fmt: off
 add      = diagonal("add", np.add, by_kind(b="({x} | {y})", iuf="({x} + {y})"),
-                    lambda out, x, y: (_itself, _itself), kinds="biuf", examples=PAIRS_OR_BOOLS)
+                    lambda out, x, y: (_itself, _itself), kinds="biuf", examples=PAIRS_OR_BOOLS, laws=("exact",))
 subtract = diagonal("subtract", np.subtract, "({x} - {y})",
-                    lambda out, x, y: (_itself, _negated), kinds="iuf", examples=PAIRS)
+                    lambda out, x, y: (_itself, _negated), kinds="iuf", examples=PAIRS, laws=("exact",))
 negative = diagonal("negative", np.negative, "(-{x})",
-                    lambda out, x: (_negated,), kinds="iuf", examples=NUMBERS)
+                    lambda out, x: (_negated,), kinds="iuf", examples=NUMBERS, laws=("exact", "involution"))
 divide   = diagonal("divide", np.divide, "({x} / {y})",
                     lambda out, x, y: (lambda v: v / y, lambda v: -(out * (v / y))),
-                    cost=4, examples=floats(PLAIN, OTHERS))
+                    cost=4, examples=floats(PLAIN, OTHERS), laws=("exact",))
 multiply = elementwise("multiply", np.multiply, by_kind(b="({x} & {y})", iuf="({x} * {y})"),
-                       lambda out, x, y: (y, x), kinds="biuf", examples=PAIRS_OR_BOOLS)
+                       lambda out, x, y: (y, x), kinds="biuf", examples=PAIRS_OR_BOOLS, laws=("exact",))
 square   = elementwise("square", np.square, "({x} * {x})",
-                       lambda out, x: (2 * x,), kinds="iuf", examples=NUMBERS)
+                       lambda out, x: (2 * x,), kinds="iuf", examples=NUMBERS, laws=("exact", "signless"))
 
 reciprocal = elementwise("reciprocal", np.reciprocal, "({t}(1) / {x})",
-                         lambda out, x: (-(out * out),), cost=4, examples=floats(PLAIN))
+                         lambda out, x: (-(out * out),), cost=4, examples=floats(PLAIN), laws=("exact",))
 floor_divide = elementwise("floor_divide", np.floor_divide,
                            by_kind(f="m.floor_divide_real({x}, {y})", iu="m.floor_divide({x}, {y})"),
                            lambda out, x, y: (None, None), kinds="iuf", cost=20, examples=PAIRS)
@@ -81,9 +83,10 @@ ceil   = _steps("ceil",  np.ceil)
 trunc  = _steps("trunc", np.trunc)
 round_ = _steps("round", np.round)
 
-sign = elementwise("sign", np.sign, "m.sign({x})", lambda out, x: (None,), kinds="iuf", cost=2, examples=NUMBERS)
+sign = elementwise("sign", np.sign, "m.sign({x})", lambda out, x: (None,), kinds="iuf", cost=2, examples=NUMBERS,
+                   laws=("idempotent",))
 abs_ = elementwise("abs", np.abs, by_kind(f="m.fabs({x})", i="abs({x})", bu="{x}"),
-                   lambda out, x: (sign(x),), kinds="biuf", examples=NUMBERS_OR_BOOLS)
+                   lambda out, x: (sign(x),), kinds="biuf", examples=NUMBERS_OR_BOOLS, laws=("exact", "idempotent"))
 copysign = elementwise("copysign", np.copysign, "m.copysign({x}, {y})",
                        lambda out, x, y: (sign(x) * copysign(fill(x, 1), y), None), examples=floats(PLAIN, OTHERS))
 nextafter = elementwise("nextafter", np.nextafter, "m.nextafter({x}, {y})",
@@ -93,9 +96,10 @@ maximum = _extremum("maximum", np.maximum, "({x} | {y})", less)
 minimum = _extremum("minimum", np.minimum, "({x} & {y})", greater)
 relu = diagonal("relu", lambda x: np.maximum(x, 0), "m.maximum({x}, {t}(0))",
                 lambda out, x: (lambda v: select(less_equal(out, fill(out, 0)), zeros_like(v), v),),
-                kinds="iuf", examples=NUMBERS)
+                kinds="iuf", examples=NUMBERS, laws=("idempotent",))
 
-sqrt  = elementwise("sqrt", np.sqrt, "m.sqrt({x})", lambda out, x: (0.5 / out,), cost=4, examples=floats(POSITIVE))
+sqrt  = elementwise("sqrt", np.sqrt, "m.sqrt({x})", lambda out, x: (0.5 / out,), cost=4, examples=floats(POSITIVE),
+                    laws=("exact",))
 cbrt  = elementwise("cbrt", np.cbrt, "m.cbrt({x})", lambda out, x: (1 / (3 * out * out),),
                     cost=20, examples=floats(PLAIN))
 hypot = elementwise("hypot", np.hypot, "m.hypot({x}, {y})",

@@ -143,5 +143,6 @@ astype = Op(
     vjp=_astype_vjp,
     jvp=_astype_jvp,
     examples=_astype_examples,
+    laws=("exact",),
     batch=lanewise(),
 )

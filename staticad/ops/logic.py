@@ -12,7 +12,7 @@ import numpy as np
 
 from staticad.dtypes import bool_
 from staticad.errors import DTypeError
-from staticad.ir import ArrayType, Example, Node, Op
+from staticad.ir import ArrayType, Example, Law, Node, Op
 from staticad.ops.pointwise import (
     BOOLEAN,
     FLOATS,
@@ -63,7 +63,7 @@ def _to_bool(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
 
 def _comparison(name: str, meaning: Callable[..., Any], code: str) -> Op:
     samples = both(floats((), (), special=SPECIAL), whole(2, boolean=True))
-    return elementwise(name, meaning, code, kinds="biuf", dtype=_to_bool, examples=samples)
+    return elementwise(name, meaning, code, kinds="biuf", dtype=_to_bool, examples=samples, laws=("exact",))
 
 
 def _predicate(name: str, meaning: Callable[..., Any], code: str, kinds: str = "biuf") -> Op:
@@ -71,12 +71,15 @@ def _predicate(name: str, meaning: Callable[..., Any], code: str, kinds: str = "
     return elementwise(name, meaning, code, kinds=kinds, dtype=_to_bool, examples=samples)
 
 
-def _logical(name: str, meaning: Callable[..., Any], code: str, operands: int = 2) -> Op:
-    return elementwise(name, meaning, code, kinds="b", examples=booleans(operands))
+def _logical(name: str, meaning: Callable[..., Any], code: str, operands: int = 2, laws: tuple[Law, ...] = ()) -> Op:
+    return elementwise(name, meaning, code, kinds="b", examples=booleans(operands), laws=laws)
 
 
-def _bitwise(name: str, meaning: Callable[..., Any], code: str | Callable[[Node], str], operands: int = 2) -> Op:
-    return elementwise(name, meaning, code, kinds="biu", examples=whole(operands, boolean=True))
+def _bitwise(
+    name: str, meaning: Callable[..., Any], code: str | Callable[[Node], str], operands: int = 2,
+    laws: tuple[Law, ...] = (),
+) -> Op:  # fmt: skip
+    return elementwise(name, meaning, code, kinds="biu", examples=whole(operands, boolean=True), laws=laws)
 
 
 def _shift(name: str, meaning: Callable[..., Any], code: str) -> Op:
@@ -97,15 +100,16 @@ isinf    = _predicate("isinf",    np.isinf,    "m.isinf({x})")
 isfinite = _predicate("isfinite", np.isfinite, "m.isfinite({x})")
 signbit  = _predicate("signbit",  np.signbit,  "m.signbit({x})", kinds="f")
 
-logical_and = _logical("logical_and", np.logical_and, "({x} & {y})")
-logical_or  = _logical("logical_or",  np.logical_or,  "({x} | {y})")
+logical_and = _logical("logical_and", np.logical_and, "({x} & {y})", laws=("exact", "selective"))
+logical_or  = _logical("logical_or",  np.logical_or,  "({x} | {y})", laws=("exact", "selective"))
 logical_xor = _logical("logical_xor", np.logical_xor, "({x} != {y})")
-logical_not = _logical("logical_not", np.logical_not, "(not {x})", 1)
+logical_not = _logical("logical_not", np.logical_not, "(not {x})", 1, laws=("exact", "involution"))
 
-bitwise_and    = _bitwise("bitwise_and",    np.bitwise_and, "({x} & {y})")
-bitwise_or     = _bitwise("bitwise_or",     np.bitwise_or,  "({x} | {y})")
+bitwise_and    = _bitwise("bitwise_and",    np.bitwise_and, "({x} & {y})", laws=("selective",))
+bitwise_or     = _bitwise("bitwise_or",     np.bitwise_or,  "({x} | {y})", laws=("selective",))
 bitwise_xor    = _bitwise("bitwise_xor",    np.bitwise_xor, "({x} ^ {y})")
-bitwise_invert = _bitwise("bitwise_invert", np.invert,      by_kind(b="(not {x})", iu="(~{x})"), 1)
+bitwise_invert = _bitwise("bitwise_invert", np.invert,      by_kind(b="(not {x})", iu="(~{x})"), 1,
+                          laws=("involution",))
 
 bitwise_left_shift  = _shift("bitwise_left_shift",  np.left_shift,  "m.left_shift({x}, {y})")
 bitwise_right_shift = _shift("bitwise_right_shift", np.right_shift, "m.right_shift({x}, {y})")

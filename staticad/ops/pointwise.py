@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from staticad.ir import ArrayType, Example, Node, Op
+from staticad.ir import ArrayType, Example, Law, Node, Op
 from staticad.lowering import Map
 from staticad.ops.rules import Examples, accumulate, lanewise, require_kind, same_types
 
@@ -29,6 +29,7 @@ def diagonal(
     infer: Callable[..., ArrayType] | None = None,
     cost: int = 1,
     examples: Examples,
+    laws: tuple[Law, ...] = (),
 ) -> Op:
     """An elementwise op whose partial derivatives are better applied than named: a sum, a choice, a quotient.
 
@@ -56,6 +57,7 @@ def diagonal(
         vjp=vjp,
         jvp=jvp,
         examples=examples,
+        laws=laws,
         batch=lanewise(),
     )
 

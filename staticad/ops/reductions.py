@@ -205,6 +205,7 @@ def _extremum(name: str, meaning: Callable[..., Any], start: Callable[[Any], flo
         lower=Reduce(init, step),
         vjp=vjp,
         jvp=jvp,
+        laws=("selective",),
         batch=ALONG_AXES,
         examples=examples,
     )
@@ -237,6 +238,7 @@ def _logical(name: str, meaning: Callable[..., Any], start: str, step: str) -> O
         lower=Reduce(lambda dtype: start, step),
         vjp=no_vjp,
         jvp=no_jvp,
+        laws=("selective",),
         batch=ALONG_AXES,
         examples=examples,
         differentiable=False,

@@ -9,7 +9,7 @@ import numpy as np
 
 from staticad.dtypes import SHORT, is_floating
 from staticad.errors import DTypeError, ShapeError
-from staticad.ir import ArrayType, Example, Node, Op
+from staticad.ir import ArrayType, Example, Law, Node, Op
 from staticad.lowering import Lowering, Map
 from staticad.shapes import Shape
 
@@ -93,6 +93,7 @@ def elementwise(
     infer: Callable[..., ArrayType] | None = None,
     cost: int = 1,
     examples: Examples = lambda: (),
+    laws: tuple[Law, ...] = (),
 ) -> Op:
     """An op that maps elements of operands of one type to an element of the result.
 
@@ -123,6 +124,7 @@ def elementwise(
         jvp=jvp if partials else no_jvp,
         examples=examples,
         differentiable=partials is not None,
+        laws=laws,
         batch=lanewise(),
     )
 

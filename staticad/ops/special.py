@@ -80,9 +80,9 @@ def _polygamma_code(node: Node) -> str:
 
 # fmt: off
 sigmoid  = elementwise("sigmoid", _sigmoid, "m.sigmoid({x})", lambda out, x: (out * (1 - out),),
-                       cost=25, examples=floats(PLAIN))
+                       cost=25, examples=floats(PLAIN), laws=("signless",))
 softplus = elementwise("softplus", _softplus, "m.softplus({x})", lambda out, x: (sigmoid(x),),
-                       cost=45, examples=floats(PLAIN))
+                       cost=45, examples=floats(PLAIN), laws=("signless",))
 
 erf  = elementwise("erf", _erf, "m.erf({x})", lambda out, x: (2 / sqrt(pi) * exp(-(x * x)),),
                    cost=30, examples=floats(PLAIN))

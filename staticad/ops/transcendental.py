@@ -51,8 +51,10 @@ def _exponents(dtype: np.dtype[Any]) -> Iterable[int]:
 
 
 # fmt: off
-exp   = elementwise("exp",   np.exp,   "m.exp({x})",   lambda out, x: (out,),       cost=20, examples=floats(PLAIN))
-exp2  = elementwise("exp2",  np.exp2,  "m.exp2({x})",  lambda out, x: (LN2 * out,), cost=20, examples=floats(PLAIN))
+exp   = elementwise("exp",   np.exp,   "m.exp({x})",   lambda out, x: (out,),       cost=20, examples=floats(PLAIN),
+                    laws=("signless",))
+exp2  = elementwise("exp2",  np.exp2,  "m.exp2({x})",  lambda out, x: (LN2 * out,), cost=20, examples=floats(PLAIN),
+                    laws=("signless",))
 expm1 = elementwise("expm1", np.expm1, "m.expm1({x})", lambda out, x: (out + 1,),   cost=20, examples=floats(PLAIN))
 
 log   = elementwise("log",   np.log,   "m.log({x})",   lambda out, x: (1 / x,),          cost=20, examples=ABOVE0)
