@@ -7,7 +7,7 @@ steps that may go in any order, or neither: the one's cores and vectors are not 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ def joined(outputs: Sequence[Node]) -> list[Node]:
     return found
 
 
-def pairs(outputs: Sequence[Node]) -> Iterable[Mapping[Node, Node]]:
+def pairs(outputs: Sequence[Node]) -> Iterator[Mapping[Node, Node]]:
     """What the results of two loops become that can be one, for any two."""
     order = toposort(outputs)
     grouped: dict[object, list[Node]] = {}

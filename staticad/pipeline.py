@@ -77,7 +77,7 @@ def compile_nodes(
     # An output that an update made in place lies in the buffer of what it updated.
     buffers = [body.storage.root[x] for x in results]
     own, replaced = buffers[: len(outputs)], dict(zip(buffers[len(outputs) :], targets, strict=True))
-    layout = plan(body, set(own), replaced)
+    layout = plan(body, dict.fromkeys(own), replaced)
     spread = parallel_loops(layout, parallel)
     clock.lap("plan")
     signature = ", ".join(x.params["name"] for x in inputs)

@@ -135,8 +135,8 @@ class Use:
 def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, Node]) -> Plan:
     """Lay out the buffers of a schedule.
 
-    ``outputs`` are the nodes whose buffers are arguments; ``updates`` maps a node to the source whose memory it
-    replaces.
+    ``outputs`` are the nodes whose buffers are arguments, in an order that is the same in every process; ``updates``
+    maps a node to the source whose memory it replaces.
     """
     taped = any(counts(x.shape) for x in schedule.storage.stored)
     functions = [list(schedule.body)] if taped else split(schedule.body)
