@@ -36,7 +36,7 @@ LAYERS = """
     costs
     loops expressions
     store
-    tiles interchange
+    tiles interchange division
     effort schedule residuals
     plan
     parallel products carries scopes
@@ -44,6 +44,7 @@ LAYERS = """
     elements
     leaves
     body
+    calling
     kernels
     outline
     emit report
@@ -68,9 +69,9 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
             "implicit"}
-LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "schedule", "residuals", "effort", "plan",
-            "parallel", "products", "carries", "scopes", "arrays", "elements", "leaves", "body", "kernels", "outline",
-            "emit", "report"}
+LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "division", "schedule", "residuals",
+            "effort", "plan", "parallel", "products", "carries", "scopes", "arrays", "elements", "leaves", "body",
+            "calling", "kernels", "outline", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

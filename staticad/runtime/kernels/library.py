@@ -70,6 +70,7 @@ from staticad.runtime.kernels.signals import interrupted
 from staticad.runtime.kernels.steps import steps
 from staticad.runtime.kernels.tape import (
     closed,
+    only,
     room,
     row_b1,
     row_f4,
@@ -127,6 +128,7 @@ __all__ = [
     "local_u8",
     "lu_solve",
     "natural",
+    "only",
     "places",
     "radd",
     "release",
