@@ -79,21 +79,26 @@ class Arrays:
 
     def taped(self, buffer: Node) -> str:
         """The name of an array of a size that is known after a loop; the view is made where that is."""
-        scope = max((self.counted[s] for s in counts(buffer.shape)), key=lambda scope: scope.depth)
+        found = [self.counted[s] for s in counts(buffer.shape) if s in self.counted]
+        scope = max(found, key=lambda scope: scope.depth)
         known = scope.find(("taped", buffer))
         if known is None:
             rows = self.module.size(buffer.shape[0])
             known = scope.known["taped", buffer] = self.row(buffer, "0", buffer.shape, rows, scope)
         return known
 
+    def tape(self, buffer: Node) -> str:
+        """The tape and its slot for a buffer, as source."""
+        return f"tape, {self.plan.buffers[buffer].offset}"
+
     def row(self, buffer: Node, first: str, shape: Shape, rows: str, scope: Scope) -> str:
         """A view of a part of a buffer on the tape, from row ``first`` on, where it has room for so many ``rows``."""
-        b = self.plan.buffers[buffer]
+        tape = self.tape(buffer)
         each = self.module.size(mul(product(buffer.shape[1:]), buffer.dtype.itemsize))
         code = self.module.status(Failure("memory", f"no memory for what a loop leaves: {buffer.type}"))
-        scope.lines += [f"if not m.room(tape, {b.offset}, ({rows}) * {each}):", f"    return {code}"]
+        scope.lines += [f"if not m.room({tape}, ({rows}) * {each}):", f"    return {code}"]
         offset = "0" if first == "0" else f"{first} * {each}"
-        text = f"m.row_{CODE[buffer.dtype]}(tape, {b.offset}, {offset}, {self.module.shape(shape)})"
+        text = f"m.row_{CODE[buffer.dtype]}({tape}, {offset}, {self.module.shape(shape)})"
         return self.assign(self.hint(buffer), f"{text}  # {comment(buffer.type)} = {buffer.op.name}", scope)
 
     def flat(self, array: str) -> str:

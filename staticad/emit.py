@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from staticad.body import written
-from staticad.expressions import CODE, array_code, comment, tidy
+from staticad.calling import Kernel
+from staticad.division import Part
+from staticad.expressions import CODE, array_code, tidy
 from staticad.ir import Check, Node
-from staticad.kernels import Kernel, kernel
-from staticad.loops import Item, Loop
+from staticad.kernels import kernel
+from staticad.loops import Loop
 from staticad.outline import MainBody, Outlined, outline
 from staticad.parallel import Parallel
 from staticad.plan import Plan
 from staticad.scopes import Failure, Module
-from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
+from staticad.shapes import Expr, Symbol, symbol, symbols
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Emitter:
         self.results: dict[Node, str] = {}
         self.functions: dict[str, str] = {}  # name to text
         self.function_names: dict[object, str] = {}
-        self.places: dict[Node, str] = {}
+        self.parts: dict[Part, tuple[str, Kernel]] = {}
+        self.copies: dict[Node, tuple[str, Kernel]] = {}
         self.loops: dict[Loop, tuple[str, Outlined, str]] = {}
 
     # the module ------------------------------------------------------------------------------------------------------
@@ -98,11 +101,7 @@ class Emitter:
             types.insert(0, "u1[::1]")
         signature = f"i8({', '.join(types)})"
         head = self.entry_lines()
-        parts = self.plan.parts
-        if len(parts) == 1:
-            body = [*head, *self.body(parts[0], self.plan.copied)]
-        else:
-            body = [*head, *self.calls(parts)]
+        body = [*head, *self.body()]
         body.append("return 0")
         if self.plan.tape:
             body = [re.sub(r"^( *)return (.*)", r"\1return m.closed(tape, \2)", line) for line in body]
@@ -134,36 +133,30 @@ class Emitter:
                 found |= {s for s in symbols(d) if s.kind == "dim"}
         return found
 
-    def calls(self, parts: Sequence[list[Item]]) -> list[str]:
-        """The lines of a ``main`` that calls kernel functions, which are left in ``functions``."""
-        lines: list[str] = []
-        found = [None if items[0] in self.program.parallel else kernel(self.shared, items) for items in parts]
-        found += [kernel(self.shared, [], [node]) for node in self.plan.copied]
-        functions = ["" if part is None else self.function(part) for part in found]
-        for k, (function, part) in enumerate(zip(functions, found, strict=True)):
-            if part is None:
-                lines += self.body(parts[k])
-                continue
-            names = [*(self.place(node, lines) for node in part.arrays), *(self.shared.sizes[s] for s in part.sizes)]
-            call = f"{function}({', '.join(names)})"
-            if part.failures:
-                lines += [f"status = {call}", "if status:", f"    return {self.shared.statuses(part.failures)}"]
-            else:
-                lines.append(call)
-        return lines
+    def body(self) -> list[str]:
+        """The lines of the main function after the checks; the functions that it calls are left in ``functions``."""
+        items, copied, parallel = self.plan.schedule.body, self.plan.copied, self.program.parallel
+        return written(lambda asked: MainBody(self.shared, items, copied, parallel, self, asked))[1]
 
-    def body(self, items: list[Item], copied: Sequence[Node] = ()) -> list[str]:
-        """The lines of some top-level items in ``main``."""
-        parallel = self.program.parallel
-        body, lines = written(lambda asked: MainBody(self.shared, items, copied, parallel, self, asked))
-        self.shared.names.used |= body.names.used - set(body.loop_names)
-        return lines
+    def part(self, part: Part) -> tuple[str, Kernel]:
+        """See `calling.Library`."""
+        if part not in self.parts:
+            made = kernel(self.shared, self, part.items)
+            self.parts[part] = self.function(made), made
+        return self.parts[part]
+
+    def copy(self, node: Node) -> tuple[str, Kernel]:
+        """See `calling.Library`."""
+        if node not in self.copies:
+            made = kernel(self.shared, self, [], [node])
+            self.copies[node] = self.function(made), made
+        return self.copies[node]
 
     def outlined(self, parallel: Parallel) -> tuple[str, Outlined, str]:
-        """See `outline.Library`."""
+        """See `outline.Parallels`."""
         loop = parallel.loop
         if loop not in self.loops:
-            made = outline(self.shared, parallel)
+            made = outline(self.shared, self, parallel)
             failures = made.kernel.failures
             self.loops[loop] = (
                 self.function(made.kernel, "parallel"), made, self.shared.statuses(failures) if failures else ""
@@ -172,7 +165,7 @@ class Emitter:
 
     def function(self, part: Kernel, mark: str = "kernel") -> str:
         """The name of a kernel function; those of the same text are one."""
-        shared = ", shared=True" if mark == "parallel" and len(self.plan.parts) > 1 else ""
+        shared = ", shared=True" if mark == "parallel" and self.plan.parts else ""
         key = (part.signature, part.arguments, tuple(line.split("  #")[0] for line in part.lines))
         if key not in self.function_names:
             name = self.function_names[key] = self.shared.names.claim(part.name)
@@ -180,19 +173,6 @@ class Emitter:
                 f'@{mark}("{part.signature}"{shared})', name, part.arguments, part.lines
             )
         return self.function_names[key]
-
-    def place(self, node: Node | Dim, lines: list[str]) -> str:
-        """The name of an array in ``main``; of one in the workspace, only where it lies is told."""
-        if not isinstance(node, Node):
-            return f"m.at(work, {self.shared.size(node)})"
-        b = self.plan.buffers.get(node)
-        if b is None or b.place != "work":
-            return self.shared.arrays[node]
-        if node not in self.places:
-            name = self.places[node] = self.shared.names.claim(node.name or node.op.name)
-            text = f"{name} = m.at(work, {self.shared.size(b.offset)})"
-            lines.append(f"{text}  # {comment(node.type)} = {node.op.name}")
-        return self.places[node]
 
     def entry_lines(self) -> list[str]:
         """Sizes taken from the arguments, and everything that is checked before any work."""

@@ -7,57 +7,48 @@ numbers of its own. So a kernel function is compiled once for all layers of a ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from staticad.body import Body, written
+from staticad.body import written
+from staticad.calling import Calling, Count, Given, Kernel, Library, Slot
 from staticad.elements import Asked
 from staticad.expressions import CODE
 from staticad.ir import Node
-from staticad.loops import Item, statements
+from staticad.loops import Item, Loop, statements
 from staticad.lowering import Source, View
-from staticad.scopes import Failure, Module
-from staticad.shapes import Dim, Symbol, add, mul
+from staticad.plan import counts
+from staticad.scopes import Module, Scope
+from staticad.shapes import Dim, Symbol, add, mul, symbols
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel function and one call of it.
-
-    ``lines`` are its body, ``signature`` its types; ``arrays`` and ``sizes`` what it is called with (a `Dim`: what lies
-    there in the workspace); ``failures`` what the codes from 1 on that it returns mean there.
-    """
-
-    name: str
-    signature: str
-    arguments: tuple[str, ...]
-    lines: tuple[str, ...]
-    arrays: tuple[Node | Dim, ...]
-    sizes: tuple[Symbol, ...]
-    failures: tuple[Failure, ...]
-
-
-def kernel(module: Module, items: list[Item], copied: Sequence[Node] = ()) -> Kernel:
-    """The kernel function for some top-level items, or for the copy of an update.
+def kernel(module: Module, library: Library, items: list[Item], copied: Sequence[Node] = ()) -> Kernel:
+    """The kernel function for the items of a part, or for the copy of an update.
 
     ``module`` knows which buffers and sources are one array."""
-    return described(*written(lambda asked: KernelBody(module, items, copied, asked)), "kernel")
+    return described(*written(lambda asked: KernelBody(module, items, copied, library, asked)), "kernel")
 
 
 def described(body: KernelBody, lines: Sequence[str], kind: str) -> Kernel:
     """The kernel function with this body."""
-    given = list(body.given.values())
-    views = [f"{name} = {body.view('array', node, name)}" for node, name in given if isinstance(node, Node)]
-    codes = [f"{CODE[node.dtype] if isinstance(node, Node) else 'u1'}[]" for node, _ in given]
+    given = list(body.arguments.values())
+    views = [f"{name} = {text}" for x, name in given if (text := body.viewed(x, name)) != name]
+    codes = [f"{code(x)}[]" for x, _ in given]
     sizes = body.sizes
     return Kernel(
         name=f"{subject(body.items, body.copied)}_{kind}",
         signature=", ".join([*codes, *["i8"] * len(sizes)]),
         arguments=(*(name for _, name in given), *sizes.values()),
         lines=(*views, *lines, "return 0"),
-        arrays=tuple(node for node, _ in given),
+        arrays=tuple(x for x, _ in given),
         sizes=tuple(sizes),
         failures=tuple(body.module.failures),
     )
+
+
+def code(x: Given) -> str:
+    """What an array argument has elements of."""
+    if isinstance(x, Node):
+        return CODE[x.dtype]
+    return "i8" if isinstance(x, (Slot, Count)) else "u1"
 
 
 def subject(items: Sequence[Item], copied: Sequence[Node]) -> str:
@@ -68,13 +59,14 @@ def subject(items: Sequence[Item], copied: Sequence[Node]) -> str:
     return last.node.op.name
 
 
-class KernelBody(Body):
+class KernelBody(Calling):
     """Writes the body of a kernel function."""
 
-    def __init__(self, module: Module, items: list[Item], copied: Sequence[Node], asked: Asked):
-        super().__init__(module.alike(), items, copied, asked)
+    def __init__(self, module: Module, items: list[Item], copied: Sequence[Node], library: Library, asked: Asked):
+        super().__init__(module.alike(), items, copied, library, asked)
         self.program = module
-        self.given: dict[object, tuple[Node | Dim, str]] = {}
+        self.own = self.plan.parts.get(items[0]) if items else None
+        self.arguments: dict[object, tuple[Given, str]] = {}
         self.sizes: dict[Symbol, str] = {}
         self.module.sizes = Sizes(self)
         self.written = {
@@ -87,24 +79,48 @@ class KernelBody(Body):
         b = self.plan.buffers.get(buffer)
         return buffer if b is not None and b.place in ("work", "local", "tape") else self.program.arrays[buffer]
 
+    def argument(self, key: object, x: Given, hint: str) -> str:
+        """The name of an array argument."""
+        if key not in self.arguments:
+            self.arguments[key] = x, self.names.claim(hint)
+        return self.arguments[key][1]
+
+    def viewed(self, x: Given, name: str) -> str:
+        """An array argument as it is used, as source."""
+        if isinstance(x, Node):
+            return self.view("array", x, name)
+        return f"m.array_i8({name}, (1,))" if isinstance(x, Count) else name
+
     def array(self, buffer: Node) -> str:
         b = self.plan.buffers.get(buffer)
         if b is not None and b.place == "local" and b.first == b.last:
             return self.local(buffer)
         if b is not None and b.base is not None:
             return self.part(buffer, b.base, b.offset)
+        if buffer in self.rows:
+            return self.rows[buffer]
+        if b is not None and b.place == "tape" and not self.counted.keys().isdisjoint(counts(buffer.shape)):
+            return self.taped(buffer)
         key = self.key(buffer)
-        if key not in self.given:
-            self.given[key] = buffer, self.names.claim("out" if key in self.written else "x")
-        return self.given[key][1]
+        return self.argument(key, buffer, "out" if key in self.written else "x")
+
+    def tape(self, buffer: Node) -> str:
+        return f"{self.argument(Slot(buffer), Slot(buffer), 'tape')}, 0"
+
+    def repeat_while(self, loop: Loop, scope: Scope) -> None:
+        super().repeat_while(loop, scope)
+        if scope is self.root:  # what follows may be in other functions
+            (number,) = symbols(loop.extent)
+            assert isinstance(number, Symbol)
+            place = self.argument(Count(number), Count(number), "count")
+            scope.lines.append(f"{place}[0] = {self.module.sizes[number]}")
 
     def part(self, buffer: Node, base: Dim, offset: Dim) -> str:
         """The name of one of the buffers that take turns in the same memory."""
-        if base not in self.given:
-            self.given[base] = base, self.names.claim("work")
+        work = self.argument(base, base, "work")
         if buffer not in self.slots:
             self.slots[buffer] = self.names.claim(self.hint(buffer))
-            place = f"{self.given[base][1]}, {self.module.size(add(offset, mul(-1, base)))}"
+            place = f"{work}, {self.module.size(add(offset, mul(-1, base)))}"
             self.outermost.lines.append(f"{self.slots[buffer]} = {self.view('slot', buffer, place)}")
         return self.slots[buffer]
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from staticad.body import Body, written
+from staticad.body import written
+from staticad.calling import Calling, Given, Kernel, Library
 from staticad.elements import Asked
-from staticad.expressions import CODE, fill, is_literal, narrow, typed
+from staticad.expressions import CODE, comment, fill, is_literal, narrow, typed
 from staticad.ir import Node
-from staticad.kernels import Kernel, KernelBody, described
+from staticad.kernels import KernelBody, described
 from staticad.loops import Item, Loop
 from staticad.lowering import Update
 from staticad.parallel import Parallel, count, merging, spare_units
@@ -21,7 +22,7 @@ from staticad.plan import aligned
 from staticad.scopes import Module, Scope
 from staticad.shapes import Dim, add
 
-Piece = TypeVar("Piece", Node, "Node | Dim")
+Piece = TypeVar("Piece", Node, "Given")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Missing(dict[Node, str]):
 class PartBody(KernelBody):
     """Writes the body of the function for a part of a loop."""
 
-    def __init__(self, module: Module, parallel: Parallel, asked: Asked):
-        super().__init__(module, [parallel.loop], (), asked)
+    def __init__(self, module: Module, parallel: Parallel, library: Library, asked: Asked):
+        super().__init__(module, [parallel.loop], (), library, asked)
         self.whole_loop = parallel.loop
         self.summed = parallel.scalars
         self.parts: dict[Node, str] = {}
@@ -102,9 +103,9 @@ class PartBody(KernelBody):
             scope.lines += [f"{name} = m.array_{CODE[node.dtype]}({name}, (1,))", f"{name}[0] = {result}"]
 
 
-def outline(module: Module, parallel: Parallel) -> Outlined:
+def outline(module: Module, library: Library, parallel: Parallel) -> Outlined:
     """The function for a part of a parallel loop."""
-    body, lines = written(lambda asked: PartBody(module, parallel, asked))
+    body, lines = written(lambda asked: PartBody(module, parallel, library, asked))
     made = described(body, lines, "loop")
     sums, scalars, arrays = tuple(body.parts), tuple(body.outer.asked), len(made.arrays)
     more = [*body.parts.values(), *(body.outer[x] for x in scalars)]
@@ -115,16 +116,16 @@ def outline(module: Module, parallel: Parallel) -> Outlined:
     return Outlined(replace(made, arguments=names, signature=signature), sums, scalars)
 
 
-class Library(Protocol):
-    """The functions of a module, as the bodies that call them see it."""
+class Parallels(Library, Protocol):
+    """The functions of a module, as the main one sees it."""
 
     def outlined(self, parallel: Parallel) -> tuple[str, Outlined, str]:
         """The name of the function for a part of a loop, what it is, and what to return where ``status`` is not 0."""
         ...
 
 
-class MainBody(Body):
-    """Writes a body in which loops of ``parallel`` are calls."""
+class MainBody(Calling):
+    """Writes the body of the main function, in which loops of ``parallel`` are calls, too."""
 
     def __init__(
         self,
@@ -132,12 +133,13 @@ class MainBody(Body):
         items: list[Item],
         copied: Sequence[Node],
         parallel: Mapping[Loop, Parallel],
-        library: Library,
+        library: Parallels,
         asked: Asked,
     ):
-        super().__init__(module, items, copied, asked)
+        super().__init__(module, items, copied, library, asked)
         self.parallel = parallel
-        self.library = library
+        self.parallels = library
+        self.places: dict[Node, str] = {}
 
     def items_into(self, items: Sequence[Item], scope: Scope) -> None:
         for item in items:
@@ -147,6 +149,23 @@ class MainBody(Body):
             else:
                 self.spread(parallel, scope)
 
+    def copy(self, node: Node, scope: Scope) -> None:
+        if self.plan.parts:
+            self.call(*self.library.copy(node), scope)
+        else:
+            super().copy(node, scope)
+
+    def given(self, x: Given, scope: Scope) -> str:
+        """Of an array in the workspace, only where it lies is told."""
+        b = self.plan.buffers.get(x) if isinstance(x, Node) else None
+        if b is None or b.place != "work":
+            return super().given(x, scope)
+        if b.node not in self.places:
+            name = self.places[b.node] = self.names.claim(b.node.name or b.node.op.name)
+            text = f"{name} = m.at(work, {self.module.size(b.offset)})"
+            scope.lines.append(f"{text}  # {comment(b.node.type)} = {b.node.op.name}")
+        return self.places[b.node]
+
     def keep(self, node: Node, buffer: Node, index: tuple[Dim, ...], text: str, scope: Scope) -> None:
         if buffer in self.asked.handed and not (text.isidentifier() or is_literal(text)):
             text = self.assign(self.hint(node), text, scope)
@@ -155,17 +174,18 @@ class MainBody(Body):
     def spread(self, parallel: Parallel, scope: Scope) -> None:
         """The call of a loop, with memory for what each of its runs has alone, and what is made of that afterwards."""
         lines, size, loop = scope.lines, self.module.size, parallel.loop
-        name, outlined, failure = self.library.outlined(parallel)
+        name, outlined, failure = self.parallels.outlined(parallel)
         kernel = outlined.kernel
         self.asked.handed.update(outlined.scalars)
         n, chunks = size(count(loop)), self.names.claim("chunks")
         more = size(spare_units(self.plan, parallel))
         number = f"m.threads({n})" if parallel.always else f"m.chunks({n}, {size(parallel.work)}, {more})"
         lines.append(f"{chunks} = {number}")
-        arrays = [self.array(x) if isinstance(x, Node) else f"m.at(work, {size(x)})" for x in kernel.arrays]
+        arrays = [self.array(x) if isinstance(x, Node) else self.given(x, scope) for x in kernel.arrays]
         partial = {x: self.array(x) for x in parallel.partial}
         room = {x: aligned(self.plan.buffers[x].bytes) for x in partial}
-        spare, offsets = self.memory("spare", f"m.spare({chunks} - 1, ", {**room, **parallel.private}, lines)
+        private: dict[Given, Dim] = {**room, **parallel.private}
+        spare, offsets = self.memory("spare", f"m.spare({chunks} - 1, ", private, lines)
         sums, places = self.memory("sums", f"m.places({chunks}, ", dict.fromkeys(outlined.sums, 8), lines)
         for x, node in parallel.partial.items():
             start = typed(way(node)[0], node.dtype)

@@ -10,10 +10,10 @@ from bisect import insort
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from staticad.division import Part, divide, owners
 from staticad.ir import Node
 from staticad.loops import (
     Carry,
-    Choice,
     Compute,
     Coordinates,
     Item,
@@ -23,7 +23,6 @@ from staticad.loops import (
     Step,
     Test,
     Tile,
-    Whole,
     elements,
     leaves,
     parts,
@@ -48,11 +47,6 @@ from staticad.store import Reads, Storage
 
 #: Workspace offsets are multiples of this many bytes: a cache line, and the widest vector there is.
 ALIGNMENT = 64
-#: Weight (nodes, and `LOOP_COST` for each loop) from which a program is split into kernel functions.
-PART_WEIGHT = 600
-#: Statements outside of loops that make one kernel function.
-RUN = 40
-LOOP_COST = 6
 #: Bytes of an array that may lie in the frame of a function, and of all of them: such small ones become registers.
 LOCAL, FRAME = 256, 1 << 13
 #: The same of one that holds a block of lanes.
@@ -72,7 +66,8 @@ class Buffer:
 
     ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop`` the steps between which it must
     be kept: of such items, and of what is directly inside of them. ``base`` is set where other buffers of the same item
-    have some of its memory at other steps: where what they have together begins.
+    have some of its memory at other steps: where what they have together begins. ``home`` is the part of the program
+    that has all its uses; None: there is none.
     """
 
     node: Node
@@ -85,6 +80,7 @@ class Buffer:
     blocks: dict[int, Loop] = field(default_factory=dict[int, Loop])
     offset: Dim = 0
     base: Dim | None = None
+    home: Part | None = None
 
     @property
     def shape(self) -> Shape:
@@ -97,16 +93,15 @@ class Buffer:
 
 @dataclass(eq=False)
 class Plan:
-    """``parts``: the top-level items of each generated function; ``buffers``: by the node that names each.
+    """``parts``: by its first item, each that is a function of its own; ``buffers``: by the node that names each.
 
     ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is
-    still read when the new one is made, or an error may still be found. ``tape``: how many buffers are on the tape; a
-    program with one is a single function. ``hosts``: by what lies in the memory of a result until that is made, the
-    result.
+    still read when the new one is made, or an error may still be found. ``tape``: how many buffers are on the tape.
+    ``hosts``: by what lies in the memory of a result until that is made, the result.
     """
 
     schedule: Schedule
-    parts: list[list[Item]]
+    parts: dict[Item, Part]
     buffers: dict[Node, Buffer]
     work_bytes: Dim
     tape: int = 0
@@ -118,8 +113,8 @@ class Plan:
 class Use:
     """One use of a buffer: the loops around it, the index (None: all of it), and where it is.
 
-    That is the top-level item, the statement, and what is directly ``inside`` of the item it is in. ``address``: by a
-    function that is given its address.
+    That is the top-level item, the statement, what is directly ``inside`` of the item it is in, and the ``part`` of the
+    program. ``address``: by a function that is given its address.
     """
 
     path: tuple[Loop, ...]
@@ -130,6 +125,7 @@ class Use:
     run_time: bool = False
     address: bool = False
     inside: int = 0
+    part: Part | None = None
 
 
 def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, Node]) -> Plan:
@@ -138,13 +134,12 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     ``outputs`` are the nodes whose buffers are arguments, in an order that is the same in every process; ``updates``
     maps a node to the source whose memory it replaces.
     """
-    taped = any(counts(x.shape) for x in schedule.storage.stored)
-    functions = [list(schedule.body)] if taped else split(schedule.body)
-    part_of = [k for k, items in enumerate(functions) for _ in items]
+    functions = divide(schedule.body)
+    owner = owners(schedule.body, functions)
     uses: dict[Node, list[Use]] = {}
     checked = -1  # the last top-level item that may still find an index out of range
     for position, item in enumerate(schedule.body):
-        for node, use in item_uses(schedule.storage, item, position):
+        for node, use in item_uses(schedule.storage, item, position, owner):
             uses.setdefault(node, []).append(use)
             if use.run_time:
                 checked = position
@@ -161,21 +156,23 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         every = whole or bool(counts(node.shape))  # what is on the tape is there as a whole
         axes, blocks, passing = (tuple(range(len(node.shape))), {}, False) if every else kept_axes(node, found)
         first, last = min(u.position for u in found), max(u.position for u in found)
+        home = found[0].part if len({u.part for u in found}) == 1 else None
+        apart = bool(functions) and home is None
         if node in copied:
             place, last = "work", len(schedule.body)
         elif whole:
             place = "output"
         elif counts(node.shape):
             place = "tape"
-        elif axes or part_of[first] != part_of[last] or any(u.index is None or u.address for u in found):
+        elif axes or apart or any(u.index is None or u.address for u in found):
             place = "work"
         else:
             place = "scalar"
         start, stop = steps[first], steps[last + 1] - 1 if last < len(schedule.body) else steps[-1]
         if passing:
             start, stop = start + min(u.inside for u in found), start + max(u.inside for u in found)
-        b = buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks)
-        if place == "work" and node not in copied and (first == last or len(functions) == 1) and room(b, frame):
+        b = buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks, home=home)
+        if place == "work" and node not in copied and (first == last or not functions) and room(b, frame):
             b.place, frame = "local", frame - static_bytes(b)
     tape = [b for b in buffers.values() if b.place == "tape"]
     for k, b in enumerate(tape):
@@ -252,40 +249,21 @@ def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
     return fixed and (last_read < first_write or (last_read == first_write and same_element))
 
 
-def split(body: Sequence[Item]) -> list[list[Item]]:
-    """The top-level items of each generated function.
-
-    All of a small program, in one; of a large one each loop and each call by itself, as a kernel function that other
-    loops and other programs may share, and what stands between loops together."""
-    if sum(map(item_weight, body)) <= PART_WEIGHT:
-        return [list(body)]
-    found: list[list[Item]] = []
-    for item in body:
-        alone = isinstance(item, (Loop, Choice, Tile, Whole))
-        if alone or not found or isinstance(found[-1][0], (Loop, Choice, Tile, Whole)) or len(found[-1]) >= RUN:
-            found.append([])
-        found[-1].append(item)
-    return found
-
-
-def item_weight(item: Item) -> int:
-    if isinstance(item, (Loop, Choice)):
-        return LOOP_COST + sum(map(item_weight, parts(item))) + item.weight // 4
-    return 1
-
-
-def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Node, Use]]:
-    """Every use of a buffer below a top-level item."""
+def item_uses(
+    storage: Storage, item: Item, position: int, owner: Mapping[Item, Part | None] | None = None
+) -> Iterator[tuple[Node, Use]]:
+    """Every use of a buffer below a top-level item; ``owner``: the parts that statements and tests are in."""
     children: list[tuple[int, tuple[Loop, ...], list[Item]]] = [(0, (), [item])]
     if isinstance(item, Loop):
         children = [(k, (item,), [child]) for k, child in enumerate(parts(item))]
     found = ((k, (*outer, *path), leaf) for k, outer, inside in children for path, leaf in leaves(inside))
     for order, (inside, path, statement) in enumerate(found):
         reads: Reads = []
+        part = (owner or {}).get(statement)
         written: tuple[tuple[Loop, ...], Coordinates | None] = (path, None)
         if isinstance(statement, Test):
             for node, index in storage.element_reads(statement.node, ()):
-                yield node, Use(path, index, position, order, inside=inside)
+                yield node, Use(path, index, position, order, inside=inside, part=part)
             continue
         if isinstance(statement, Compute):
             written = (path, statement.index)
@@ -314,9 +292,9 @@ def item_uses(storage: Storage, item: Item, position: int) -> Iterator[tuple[Nod
         else:
             reads = [(storage.buffer(x), None) for x in statement.node.args]
         run_time, address = checks_indices(storage, statement), isinstance(statement, Tile)
-        yield statement.buffer, Use(written[0], written[1], position, order, True, run_time, address, inside)
+        yield statement.buffer, Use(written[0], written[1], position, order, True, run_time, address, inside, part)
         for node, index in reads:
-            yield node, Use(path, index, position, order, address=address, inside=inside)
+            yield node, Use(path, index, position, order, address=address, inside=inside, part=part)
 
 
 def checks_indices(storage: Storage, statement: Statement) -> bool:

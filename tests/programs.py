@@ -42,7 +42,7 @@ def build(name: str, compile: Callable[..., Function] = generate) -> tuple[Case,
     options = {"updates": case.updates, "name": name}
     if case.part_weight is None:
         return case, compile(case.inputs, case.outputs, **options)
-    with mock.patch("staticad.plan.PART_WEIGHT", case.part_weight):
+    with mock.patch("staticad.division.PART_WEIGHT", case.part_weight):
         return case, compile(case.inputs, case.outputs, **options)
 
 
@@ -223,6 +223,13 @@ def iteration() -> Case:
     return Case([x], [y, ad.grad(ad.sum(y), x)])
 
 
+def split_iteration() -> Case:
+    """One in several functions: the tape and the number of steps go from one to the next."""
+    x = ad.input("x", (6,))
+    y = ad.while_loop(lambda y: ad.sum(y * y) > 2.0, lambda y: ad.tanh(y) * x, x)
+    return Case([x], [y, ad.grad(ad.sum(y), x)], part_weight=PART_WEIGHT)
+
+
 def branches() -> Case:
     """Of a choice, one branch is computed, of its gradient too."""
     k, x = ad.input("k", (), "int64"), ad.input("x", ("n",))
@@ -245,7 +252,7 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
         cumulative_sum, stencil, convolution, products, scalars, swap, reverse, adam, integers, reductions, factors,
-        recurrence, horner, iteration, branches, split,
+        recurrence, horner, iteration, split_iteration, branches, split,
     )
 }
 # fmt: on

@@ -15,7 +15,7 @@ import pytest
 from programs import generate
 
 import staticad as ad
-from staticad import plan
+from staticad import division
 from staticad.errors import CacheWarning
 from staticad.function import Function
 from staticad.runtime import settings
@@ -29,7 +29,7 @@ native = pytest.mark.skipif(settings.plain(), reason="plain Python is not compil
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STATICAD_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(plan, "PART_WEIGHT", WEIGHT)
+    monkeypatch.setattr(division, "PART_WEIGHT", WEIGHT)
     return tmp_path / "cache"
 
 
@@ -74,7 +74,7 @@ def test_a_training_step_of_kernel_functions_equals_one_function(monkeypatch: py
     given = np.random.default_rng(0).normal(size=(5, 8))
     found = []
     for weight in (WEIGHT, 10**9):
-        monkeypatch.setattr(plan, "PART_WEIGHT", weight)
+        monkeypatch.setattr(division, "PART_WEIGHT", weight)
         x, loss, updates = network(4)
         f = ad.compile([x], loss, updates=updates)
         found.append([f(given), f(given), *(w.value for w in updates)])
@@ -99,9 +99,9 @@ import json, sys
 sys.path.insert(0, "tests")
 import numpy as np
 import test_kernels
-from staticad import plan
+from staticad import division
 from staticad.runtime import machine
-plan.PART_WEIGHT = test_kernels.WEIGHT
+division.PART_WEIGHT = test_kernels.WEIGHT
 compilations = []
 emit = machine.machine_code
 machine.machine_code = lambda *args: compilations.append(args) or emit(*args)

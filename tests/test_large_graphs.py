@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import staticad as ad
-from staticad import plan
+from staticad import division
 from staticad.ir import Graph, toposort
 
 V = np.linspace(-1, 1, 5)
@@ -125,7 +125,7 @@ def test_a_split_program_computes_the_same(monkeypatch):
     updated = ad.evaluate(w - 0.01 * gw, {x: a, i: p})
     counts = []
     for weight in (40, 10_000):
-        monkeypatch.setattr(plan, "PART_WEIGHT", weight)
+        monkeypatch.setattr(division, "PART_WEIGHT", weight)
         f = ad.compile([x, i], outputs, updates={w: w - 0.01 * gw})
         counts.append(parts(f))
         w.value = before
@@ -145,7 +145,7 @@ def test_a_split_program_computes_the_same(monkeypatch):
 
 
 def test_a_split_program_pulls_back(monkeypatch):
-    monkeypatch.setattr(plan, "PART_WEIGHT", 40)
+    monkeypatch.setattr(division, "PART_WEIGHT", 40)
     x, i, w, loss = network(1)
     f = ad.compile([x, i], loss)
     a, p = np.random.default_rng(1).normal(size=(5, 4)), np.array([4, 3, 2, 1, 0])

@@ -37,7 +37,7 @@ LAYERS = """
     costs
     loops expressions
     store
-    tiles interchange effort
+    tiles interchange division effort
     lanes
     schedule residuals
     plan
@@ -46,6 +46,7 @@ LAYERS = """
     elements
     leaves
     body
+    calling
     kernels
     outline
     emit report
@@ -70,9 +71,9 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
             "implicit"}
-LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "schedule", "residuals",
-            "effort", "plan", "parallel", "products", "carries", "scopes", "arrays", "elements", "leaves", "body",
-            "kernels", "outline", "emit", "report"}
+LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "division", "schedule",
+            "residuals", "effort", "plan", "parallel", "products", "carries", "scopes", "arrays", "elements", "leaves",
+            "body", "calling", "kernels", "outline", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},

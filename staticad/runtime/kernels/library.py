@@ -71,6 +71,7 @@ from staticad.runtime.kernels.signals import interrupted
 from staticad.runtime.kernels.steps import lanes, steps
 from staticad.runtime.kernels.tape import (
     closed,
+    only,
     room,
     row_b1,
     row_f4,
@@ -130,6 +131,7 @@ __all__ = [
     "local_u8",
     "lu_solve",
     "natural",
+    "only",
     "places",
     "radd",
     "release",

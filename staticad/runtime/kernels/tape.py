@@ -20,7 +20,7 @@ from staticad.runtime import flow
 from staticad.runtime.kernels.memory import pointer, sizes
 from staticad.runtime.kernels.shared import FEW, external
 from staticad.runtime.kernels.values import INTP, Value, View, direct
-from staticad.runtime.kinds import Array, boolean, int64, kind_of
+from staticad.runtime.kinds import Array, boolean, int64, kind_of, void
 
 BYTE = ir.IntType(8).as_pointer()
 LEAST = 1 << 12  # bytes that a slot gets at first
@@ -30,7 +30,7 @@ CLOSE = ir.FunctionType(ir.VoidType(), [INTP.as_pointer(), INTP])
 
 def slots(count: int) -> list[Any]:
     """A tape with ``count`` slots, empty."""
-    return [np.empty(0, "u1") for _ in range(count)]
+    return [[np.empty(0, "u1")] for _ in range(count)]
 
 
 @direct(slots)
@@ -46,20 +46,37 @@ def tape(walk: Any, count: Value) -> View:
     return made
 
 
+def slot_words(walk: Any, tape: View | Value, slot: Value) -> ir.Value:
+    """Where the address and the size of a slot are; a `Value` is a pointer to them, as a kernel function is given."""
+    assert slot.number is not None
+    base = tape.data if isinstance(tape, View) else tape.llvm
+    return walk.builder.gep(base, [ir.Constant(INTP, 2 * slot.number)])
+
+
+def one_slot(tape: list[Any], slot: int) -> list[Any]:
+    """One slot as a tape of its own, to be handed to a kernel function; what it leaves there is on both."""
+    return [tape[slot]]
+
+
+@direct(one_slot)
+def only(walk: Any, tape: View | Value, slot: Value) -> Value:
+    return Value(void, slot_words(walk, tape, slot))
+
+
 def grown(tape: list[Any], slot: int, size: int) -> bool:
     """Whether the slot has room for ``size`` bytes, more room being made where it is needed; it keeps what is there."""
-    if tape[slot].size < size:
-        more = np.empty(max(2 * tape[slot].size, size, LEAST), "u1")
-        more[: tape[slot].size] = tape[slot]
-        tape[slot] = more
+    (memory,) = tape[slot]
+    if memory.size < size:
+        more = np.empty(max(2 * memory.size, size, LEAST), "u1")
+        more[: memory.size] = memory
+        tape[slot][0] = more
     return True
 
 
 @direct(grown)
-def room(walk: Any, tape: View, slot: Value, size: Value) -> Value:
+def room(walk: Any, tape: View | Value, slot: Value, size: Value) -> Value:
     builder, wanted = walk.builder, walk.cast(size, int64)
-    assert slot.number is not None
-    words = builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)])
+    words = slot_words(walk, tape, slot)
     enough = builder.icmp_signed("<=", wanted, builder.load(builder.gep(words, [ir.Constant(INTP, 1)])))
     found = flow.room(builder, ir.IntType(1))
     builder.store(enough, found)
@@ -100,13 +117,12 @@ def row(code: str) -> Any:
     element = kind_of(dtype)
 
     def view(tape: list[Any], slot: int, offset: int, shape: tuple[int, ...]) -> Any:
-        return tape[slot][offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        return tape[slot][0][offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     @direct(view)
-    def write(walk: Any, tape: View, slot: Value, offset: Value, shape: Sequence[Value]) -> View:
+    def write(walk: Any, tape: View | Value, slot: Value, offset: Value, shape: Sequence[Value]) -> View:
         builder = walk.builder
-        assert slot.number is not None
-        address = builder.load(builder.gep(tape.data, [ir.Constant(INTP, 2 * slot.number)]))
+        address = builder.load(slot_words(walk, tape, slot))
         place = builder.inttoptr(builder.add(address, walk.cast(offset, int64)), BYTE)
         return View(Array(element, len(shape)), pointer(walk, place, element), sizes(walk, shape))
 
