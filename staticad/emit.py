@@ -110,6 +110,7 @@ class Emitter:
         code = "\n\n\n".join([*self.functions.values(), main])
         used = sorted(set(re.findall(r"(?<![\w.\"])(\w\d)\(", code)) & set(CODE.values()))
         marks = [mark for mark in ("kernel", "m", "parallel") if mark == "m" or f"@{mark}(" in code]
+        marks += ["root"] if re.search(r"(?<![\w.])root\(", code) else []
         marks += ["user"] if re.search(r"(?<![\w.])user\.", code) else []
         imports = ", ".join([*used, "entry", *marks])
         text = [

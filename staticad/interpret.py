@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from staticad.errors import DTypeError, GraphError, ShapeError
-from staticad.ir import Node, toposort
+from staticad.ir import Body, Branches, Node, toposort
 from staticad.lowering import Map, Reduce, View
 from staticad.shapes import Dim, Expr, Shape, Symbol, evaluate, symbols
 
 Array = np.ndarray[Any, Any]
 
 
-def bind(declared: Sequence[tuple[str, Shape, tuple[int, ...]]]) -> dict[str, int]:
+def bind(
+    declared: Sequence[tuple[str, Shape, tuple[int, ...]]], known: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """The size of each symbolic dimension, from (name, declared shape, actual shape) of the inputs.
+
+    ``known`` are sizes of others.
 
     Raises `ShapeError`.
     """
-    sizes: dict[str, int] = {}
+    sizes = dict(known or {})
     for name, shape, actual in declared:
         if len(shape) != len(actual):
             raise ShapeError(f"input {name!r}: expects {len(shape)} dimensions {_text(shape)}, got the shape {actual}")
@@ -59,6 +64,8 @@ def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
     """A parameter of an op with every symbolic dimension in it replaced by its size."""
     if isinstance(value, Expr):
         return evaluate(value, sizes)
+    if isinstance(value, (Body, Branches)):
+        return replace(value, sizes=sizes)
     if isinstance(value, tuple):
         return tuple(concrete(v, sizes) for v in value)  # pyright: ignore[reportUnknownVariableType]
     return value

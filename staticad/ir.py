@@ -109,7 +109,8 @@ class Body:
     the loop are the first carries, the sliced arrays and the constants, in this order.
 
     With a ``condition``, a scalar, steps are taken as long as that holds of the carries: ``length``, a symbol of kind
-    "count", is then known after the loop. ``limit`` is the most of them that there may be.
+    "count", is then known after the loop. ``limit`` is the most of them that there may be. ``sizes`` are what symbolic
+    dimensions are where the body is computed node by node.
     """
 
     carries: tuple[Node, ...]
@@ -120,6 +121,7 @@ class Body:
     reverse: bool = False
     condition: Node | None = None
     limit: Dim | None = None
+    sizes: Mapping[str, int] | None = None
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -133,10 +135,12 @@ class Body:
 class Branches:
     """Graphs from the inputs ``consts`` of which one is computed: ``values[k]`` are the results of number k.
 
-    Operands of a choice are the number (or, between two, a truth value) and the constants."""
+    Operands of a choice are the number (or, between two, a truth value) and the constants. ``sizes`` are as in
+    `Body`."""
 
     consts: tuple[Node, ...]
     values: tuple[tuple[Node, ...], ...]
+    sizes: Mapping[str, int] | None = None
 
     def __str__(self) -> str:
         return f"branches@{id(self):x}"

@@ -8,7 +8,7 @@ import re
 
 RESERVED = frozenset(
     [*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "np", "m", "work", "tape", "status"]
-    + ["entry", "kernel", "main", "parallel", "user"]
+    + ["entry", "kernel", "main", "parallel", "root", "user"]
     + ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]
 )
 LOOP_VARIABLES = ("i", "j", "k", "l", "p", "q", "r", "s")

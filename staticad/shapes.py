@@ -1,8 +1,8 @@
 """Symbolic dimensions: integer polynomials in normal form, and shapes made of them; knows no ops.
 
 A dimension is an ``int`` or an `Expr`. An `Expr` is a polynomial with integer coefficients over atoms: named dimensions
-(`Symbol`), and the floor divisions, minima and maxima that no polynomial can express. Two dimensions are equal exactly
-when their normal forms are; indices of generated loops are written in the same algebra.
+(`Symbol`), and the floor divisions, minima, maxima and roots that no polynomial can express. Two dimensions are equal
+exactly when their normal forms are; indices of generated loops are written in the same algebra.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import keyword
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd, prod
+from math import gcd, isqrt, prod
 from operator import index
 from typing import SupportsIndex, TypeAlias, cast
 
@@ -35,7 +35,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Binary:
-    """An operation on dimensions that is no polynomial: ``//``, ``min`` or ``max``."""
+    """An operation on dimensions that is no polynomial: ``//``, ``min``, ``max`` or ``root`` (see `square_root`)."""
 
     op: str
     x: Dim
@@ -99,7 +99,9 @@ class Expr:
 
     @cached_property
     def low(self) -> int | None:
-        return _expr_low(self.terms)
+        low = _expr_low(self.terms)
+        below = _below(self.terms) if low is None else None
+        return low if below is None else lower_bound(below)
 
     @cached_property
     def order(self) -> str:
@@ -310,6 +312,20 @@ def _extremum(op: str, x: Dim, y: Dim) -> Dim:
     return symbol(Binary(op, *sorted((x, y), key=_order)))
 
 
+def square_root(x: int, least: int) -> int:
+    """The square root of a number, rounded up, but not below ``least``.
+
+    >>> [square_root(n, 1) for n in (0, 1, 2, 4, 5, 9, 10)]
+    [1, 1, 2, 2, 3, 3, 4]
+    """
+    return max(isqrt(x - 1) + 1 if x > 0 else 0, least)
+
+
+def root(x: Dim, least: int) -> Dim:
+    """The `square_root` of a dimension; the symbolic one is a single atom, by which others can be divided."""
+    return square_root(x, least) if isinstance(x, int) else symbol(Binary("root", x, least))
+
+
 def lower_bound(x: Dim) -> int | None:
     """A number that ``x`` is never below, or None where none is known. Symbols are at least 0."""
     if isinstance(x, int):
@@ -321,14 +337,34 @@ def _expr_low(terms: Mapping[Monomial, int]) -> int | None:
     total = 0
     for m, c in terms.items():
         lows = [(_atom_low(a), p) for a, p in m]
-        if m and (c < 0 or any(low is None or low < 0 for low, _ in lows)):
+        if m and (c < 0 or not all(_never_negative(a) for a, _ in m)):
             return None
         total += c * prod((low or 0) ** p for low, p in lows)
     return total
 
 
+def _below(terms: Mapping[Monomial, int]) -> Dim | None:
+    """Something that is never above, with ``x`` where ``y * (x // y)`` is subtracted; None where that is nowhere."""
+    for m, c in terms.items():
+        for a, _ in m:
+            if c > 0 or not isinstance(a, Binary) or a.op != "//" or len(divisor := _terms(a.y)) != 1:
+                continue
+            ((ym, yc),) = divisor.items()
+            others = _divide(m, _merge(((a, 1),), ym))
+            if others is None or yc < 0 or c % yc or not all(_never_negative(b) for b, _ in others):
+                continue
+            rest = {other: k for other, k in terms.items() if other != m}
+            return add(_make(rest), mul(_make({others: c // yc}), a.x))
+    return None
+
+
 def _atom_low(a: Atom) -> int | None:
     return a.low if isinstance(a, Binary) else 0
+
+
+def _never_negative(a: Atom) -> bool:
+    low = _atom_low(a)
+    return low is not None and low >= 0
 
 
 def _binary_low(op: str, x: Dim, y: Dim) -> int | None:
@@ -337,6 +373,8 @@ def _binary_low(op: str, x: Dim, y: Dim) -> int | None:
         if isinstance(y, int):
             return a // y if a is not None and y > 0 else None
         return 0 if a is not None and a >= 0 else None
+    if op == "root":
+        return square_root(a or 0, b or 0)
     if op == "max":
         return max((low for low in (a, b) if low is not None), default=None)
     return None if a is None or b is None else min(a, b)
@@ -392,6 +430,9 @@ def _substitute_atom(a: Atom, values: Mapping[Symbol, Dim]) -> Dim:
     if isinstance(a, Element):
         return symbol(Element(a.array, tuple(substitute(d, values) for d in a.index), a.extent))
     x, y = substitute(a.x, values), substitute(a.y, values)
+    if a.op == "root":
+        assert isinstance(y, int)
+        return root(x, y)
     return {"//": floordiv, "min": minimum, "max": maximum}[a.op](x, y)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from staticad.errors import GraphError
 from staticad.ir import Body, Branches, Node, toposort
 from staticad.lowering import At, Branch, Contract, Index, Map, Read, Reduce, Repeat, Update, View
-from staticad.shapes import Atom, Binary, Dim, Symbol, evaluate, symbol
+from staticad.shapes import Atom, Binary, Dim, Symbol, evaluate, square_root, symbol
 
 Array: TypeAlias = np.ndarray[Any, Any]
 #: A ``scipy.sparse.csr_array`` of truth values.
@@ -322,7 +322,8 @@ def _atom(atom: Atom, values: Mapping[Symbol, Any]) -> Any:
         return values[atom]
     assert isinstance(atom, Binary), "an element found at run time is no index of a lowering"
     x, y = number(atom.x, values), number(atom.y, values)
-    return {"//": np.floor_divide, "min": np.minimum, "max": np.maximum}[atom.op](x, y)
+    roots = np.vectorize(square_root)
+    return {"//": np.floor_divide, "min": np.minimum, "max": np.maximum, "root": roots}[atom.op](x, y)
 
 
 def numbered(letters: Iterable[str], sizes: Mapping[str, int], where: Mapping[str, Any]) -> Any:

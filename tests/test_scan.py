@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import staticad as ad
 from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.shapes import evaluate
 
 RNG = np.random.default_rng(3)
 XS, H, W, C = RNG.normal(size=(6, 3)), RNG.normal(size=3), 0.5 * RNG.normal(size=(3, 3)), RNG.normal(size=3)
@@ -319,10 +321,6 @@ def test_a_running_sum_down_columns_inside_a_step() -> None:
 @pytest.mark.parametrize("how", [{"unroll": 4}, {"checkpoint": 4}, {"checkpoint": "sqrt", "unroll": 2}])
 def test_steps_in_segments_give_the_same(how: dict[str, Any], steps: int | str, reverse: bool) -> None:
     """Whether the segments come out even or not; second derivatives too."""
-    if steps == "n" and "sqrt" in how.values():
-        with pytest.raises(ShapeError, match="static"):
-            ad.scan(lambda h, x: (h * x, h), ad.zeros(3), ad.input("x", ("n", 3)), **how)
-        return
     xs, h, w = ad.input("xs", (steps, 3)), ad.input("h", (3,)), ad.input("w", (3, 3))
     x = np.random.default_rng(1).normal(size=(11 if steps == "n" else steps, 3))
 
@@ -350,6 +348,58 @@ def test_segments_take_less_memory() -> None:
     assert work() > 8 * 1024 * 50
     assert work(checkpoint="sqrt") < 3 * 8 * 32 * 50
     assert work(checkpoint=128) < 8 * (128 + 8) * 50 + 4000
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_segments_of_a_length_known_at_run_time(reverse: bool) -> None:
+    """The square root of a symbolic number of steps, whatever it leaves; native, interpreted, and from @njit code."""
+    xs, h = ad.input("xs", ("n", 3)), ad.input("h", (3,))
+
+    def results(**options: Any) -> list[Any]:
+        last, ys = ad.scan(lambda h, x: ((h2 := ad.sin(h * x + h)), h2 * x), h, xs, reverse=reverse, **options)
+        return [last, ys, *ad.grad(ad.sum(last * last) + ad.sum(ad.cos(ys)), [xs, h])]
+
+    asked = results(checkpoint="sqrt")
+    f, plain = ad.compile([xs, h], asked), ad.compile([xs, h], results())
+    for n in (0, 1, 2, 3, 10, 97, 100):
+        x = np.random.default_rng(n).normal(size=(n, 3))
+        expected = plain(x, H)
+        ways = [f(x, H)]
+        if n in (0, 3, 10):
+            ways.append(ad.evaluate(asked, {xs: x, h: H}))
+        if n in (0, 97):
+            ways.append([np.full_like(e, np.nan) for e in expected])
+            f.njit(x, H, *ways[-1])
+        for found in ways:
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+def test_segments_of_a_length_known_at_run_time_take_less_memory() -> None:
+    xs, h = ad.input("xs", ("n", 50)), ad.input("h", (50,))
+
+    def work(**options: Any) -> Any:
+        last, _ = ad.scan(lambda h, x: (ad.tanh(h * x), None), h, xs, **options)
+        return ad.compile([xs, h], ad.grad(ad.sum(last * last), h)).stats.workspace_bytes
+
+    plain, less = work(), work(checkpoint="sqrt")
+    for n in (100, 10_000, 1_000_000, 1_000_001):
+        assert evaluate(plain, {"n": n}) > 8 * 50 * n
+        assert evaluate(less, {"n": n}) < 4 * 8 * 50 * (isqrt(n) + 2)
+
+
+@pytest.mark.parametrize("checkpoint", [4, "sqrt"])
+def test_segments_of_a_length_given_as_a_tensor(checkpoint: Any) -> None:
+    k, h = ad.input("k", (), dtype="int64"), ad.input("h", (3,))
+
+    def results(**options: Any) -> list[Any]:
+        last, _ = ad.scan(lambda h, _: (ad.sin(h) * 1.5, None), h, length=k, **options)
+        return [last, ad.grad(ad.sum(last * last), h)]
+
+    f, plain = ad.compile([k, h], results(checkpoint=checkpoint)), ad.compile([k, h], results())
+    for steps in (-3, 0, 1, 2, 3, 10, 97, 100):
+        for a, b in zip(f(np.array(steps), H), plain(np.array(steps), H), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 def test_a_length_known_at_run_time() -> None:

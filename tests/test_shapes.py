@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -38,8 +39,16 @@ def combine(parts: st.SearchStrategy[Formula]) -> st.SearchStrategy[Formula]:
         return Formula((floordiv if op == "//" else mod)(x.value, by), f"({x.python} {op} ({by}))")
 
     divisors = st.integers(-5, 7).filter(bool)
-    return st.builds(binary, st.sampled_from(["+", "-", "*", "min", "max"]), parts, parts) | st.builds(
-        divided, st.sampled_from(["//", "%"]), parts, divisors
+
+    def in_blocks(op: str, x: Formula, of: Formula, least: int) -> Formula:
+        size = f"square_root({of.python}, {least})"
+        value = (floordiv if op == "//" else mod)(x.value, shapes.root(of.value, least))
+        return Formula(value, f"({x.python} {op} {size})")
+
+    return (
+        st.builds(binary, st.sampled_from(["+", "-", "*", "min", "max"]), parts, parts)
+        | st.builds(divided, st.sampled_from(["//", "%"]), parts, divisors)
+        | st.builds(in_blocks, st.sampled_from(["//", "%"]), parts, parts, st.integers(1, 3))
     )
 
 
@@ -49,21 +58,32 @@ leaves = st.sampled_from([Formula(dim(name), name) for name in NAMES]) | st.inte
 formulas = st.recursive(leaves, combine, max_leaves=8)
 
 
+def python(f: Formula, at: dict[str, int]) -> int:
+    return eval(f.python, {"square_root": ceiling}, dict(at))
+
+
+def ceiling(x: int, least: int) -> int:
+    """The square root to many digits, rounded up."""
+    with localcontext(prec=100):
+        return max(least, int(Decimal(max(x, 0)).sqrt().to_integral_value(ROUND_CEILING)))
+
+
 @given(formulas, sizes)
 def test_evaluation_is_pythons(f: Formula, at: dict[str, int]) -> None:
-    assert shapes.evaluate(f.value, at) == eval(f.python, {}, dict(at))
+    assert shapes.evaluate(f.value, at) == python(f, at)
 
 
 @given(formulas, sizes)
 def test_rendering_evaluates_to_the_same(f: Formula, at: dict[str, int]) -> None:
     text = shapes.render(f.value, lambda s: f"d_{s.name}")
-    assert eval(text, {}, {f"d_{name}": size for name, size in at.items()}) == eval(f.python, {}, dict(at)), text
+    names = {f"d_{name}": size for name, size in at.items()}
+    assert eval(text, {"root": shapes.square_root}, names) == python(f, at), text
 
 
 @given(formulas, sizes)
 def test_lower_bound_is_never_above(f: Formula, at: dict[str, int]) -> None:
     low = shapes.lower_bound(f.value)
-    assert low is None or low <= eval(f.python, {}, dict(at))
+    assert low is None or low <= python(f, at)
 
 
 @given(formulas, formulas, sizes)
@@ -109,6 +129,7 @@ def test_ring_laws_hold_by_normal_form(f: Formula, g: Formula, h: Formula) -> No
     assert maximum(x, y) == maximum(y, x)
 
 
+R = shapes.root(n, 1)
 # fmt: off
 EQUAL = [
     ((n + 1) * (n - 1),            n * n - 1),
@@ -122,6 +143,9 @@ EQUAL = [
     ((4 * n) % 2,                  0),
     ((n + 2) % 1,                  0),
     (maximum(n, 0),                n),
+    (minimum(n, 4 * (n // 4)),     4 * (n // 4)),
+    (maximum(m * (n % 3), 0),      m * n - 3 * m * (n // 3)),
+    (minimum(n, n // R * R),       n // R * R),
     (minimum(n, n + 1),            n),
     (maximum(n, m),                maximum(m, n)),
 ]
@@ -135,6 +159,7 @@ TEXT = [
     ((n // 2) * (n // 2),          "(n//2)*(n//2)"),
     (minimum(n, m) + 1,            "min(m, n) + 1"),
     (n // m,                       "n//m"),
+    (R,                            "root(n, 1)"),
 ]
 # fmt: on
 

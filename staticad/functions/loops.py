@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isqrt
 from typing import Any, Literal, TypeAlias
 
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.custom import checkpoint as again
+from staticad.functions.elementwise import astype, ceil, maximum, sqrt
 from staticad.functions.manipulation import concat, expand_dims, moveaxis, reshape, squeeze, stack
 from staticad.functions.operands import as_tensor
 from staticad.ir import ArrayType, Node
 from staticad.nests import aligned, leaves, map_leaves, rebuild
 from staticad.ops import control, creation, sources
-from staticad.shapes import Dim, as_dim
+from staticad.shapes import Dim, as_dim, root
 from staticad.tensor import Tensor, wrap
 
 #: One step of a scan: from a carry and a slice to the next carry and what the step leaves.
@@ -41,8 +41,8 @@ def scan(
 
     ``length`` may also be an integer scalar, known when the compiled function is called; there are no ``ys`` then.
     With ``unroll``, so many steps are made one. With ``checkpoint``, the steps leave nothing but the carry of every
-    so-many-th (``"sqrt"``: the square root of their number, which must be static), from which the backward pass
-    computes each such segment again: it keeps less and computes more (see ``Function.stats``).
+    so-many-th (``"sqrt"``: the square root of their number), from which the backward pass computes each such segment
+    again: it keeps less and computes more (see ``Function.stats``).
 
     Raises `ShapeError`, `DTypeError`, and `GraphError` where ``f`` does not return a pair, or an option is none.
 
@@ -55,11 +55,11 @@ def scan(
     """
     start = [as_tensor(x) for x in leaves(init)]
     if isinstance(length, Tensor):
-        return _scan_while(f, init, xs, length)
+        return _scan_while(f, init, xs, length, checkpoint)
     sliced = [as_tensor(x) for x in leaves(xs)] if xs is not None else []
     steps = _length(sliced, length)
     if checkpoint is not None:
-        size = _root(steps) if checkpoint == "sqrt" else _segment("checkpoint", checkpoint)
+        size = root(steps, 1) if checkpoint == "sqrt" else _segment("checkpoint", checkpoint)
         part = again(partial(scan, f, length=size, reverse=reverse, unroll=unroll))
         return _in_segments(f, part, init, xs, steps, size, reverse)
     if _segment("unroll", unroll) > 1:
@@ -78,11 +78,9 @@ def scan(
     return rebuild(init, finals), rebuild(ys, (None if y is None else next(stacks) for y in leaves(ys)))
 
 
-def _root(steps: Dim) -> int:
+def _root(steps: Tensor) -> Tensor:
     """The square root of a number of steps, rounded up; at least 1."""
-    if not isinstance(steps, int):
-        raise ShapeError(f'scan: checkpoint="sqrt" needs a static number of steps, not {steps}; give a number instead')
-    return isqrt(max(steps, 1) - 1) + 1
+    return astype(maximum(ceil(sqrt(astype(steps, "float64"))), 1), steps.dtype)
 
 
 def _segment(option: str, size: Any) -> int:
@@ -91,7 +89,7 @@ def _segment(option: str, size: Any) -> int:
     return size
 
 
-def _in_segments(f: Body, part: Body, init: Any, xs: Any, steps: Dim, size: int, reverse: bool) -> tuple[Any, Any]:
+def _in_segments(f: Body, part: Body, init: Any, xs: Any, steps: Dim, size: Dim, reverse: bool) -> tuple[Any, Any]:
     """A scan in steps of ``part``, which does ``size`` steps of ``f``; steps that are left over are done by ``f``."""
     many, rest = steps // size, steps % size
 
@@ -131,7 +129,9 @@ def _unrolled(f: Body, size: int, reverse: bool, carry: Any, xs: Any) -> tuple[A
     return carry, rebuild(found[0], (None if column[0] is None else stack(column) for column in columns))
 
 
-def _scan_while(f: Body, init: Any, xs: Any, length: Tensor) -> tuple[Any, Any]:
+def _scan_while(
+    f: Body, init: Any, xs: Any, length: Tensor, checkpoint: int | Literal["sqrt"] | None = None
+) -> tuple[Any, Any]:
     """A scan of a length known at run time."""
     if length.shape or length.dtype.kind not in "iu":
         raise (ShapeError if length.shape else DTypeError)(
@@ -139,6 +139,12 @@ def _scan_while(f: Body, init: Any, xs: Any, length: Tensor) -> tuple[Any, Any]:
         )
     if xs is not None:
         raise GraphError("scan: with xs, their first axis tells the number of steps; slice them instead of length=...")
+
+    if checkpoint is not None:
+        steps = maximum(length, 0)
+        size = _root(steps) if checkpoint == "sqrt" else _segment("checkpoint", checkpoint)
+        part = again(partial(scan, f, length=size))
+        return _scan_while(f, _scan_while(part, init, None, steps // size)[0], None, steps % size)
 
     def step(state: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
         carry, ys = _pair(f(state[1], None))

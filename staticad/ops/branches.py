@@ -45,7 +45,7 @@ def _computed(value: Node, arrays: Sequence[Array], body: Branches, otherwise: b
     from staticad.interpret import bind, interpret
 
     given = dict(zip(body.consts, arrays, strict=True))
-    sizes = bind([("a choice", x.shape, array.shape) for x, array in given.items()])
+    sizes = bind([("a choice", x.shape, array.shape) for x, array in given.items()], body.sizes)
     if otherwise:
         return np.zeros([evaluate(d, sizes) for d in value.shape], value.dtype)
     return interpret([value], given, sizes)[0]

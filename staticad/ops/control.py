@@ -70,7 +70,7 @@ def _steps(
     n, m = len(body.carries), len(body.slices)
     carry, sliced, consts = list(arrays[:n]), arrays[n : n + m], arrays[n + m :]
     shapes = [*(x.shape for x in carry), *(x.shape[1:] for x in sliced), *(x.shape for x in consts)]
-    sizes = bind([("a loop", x.shape, shape) for x, shape in zip(body.inputs, shapes, strict=True)])
+    sizes = bind([("a loop", x.shape, shape) for x, shape in zip(body.inputs, shapes, strict=True)], body.sizes)
     left: list[Array] = []
     limit = None if body.limit is None else evaluate(body.limit, sizes)
     for t in count() if body.condition else reversed(range(length)) if body.reverse else range(length):

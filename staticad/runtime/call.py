@@ -20,7 +20,7 @@ from staticad.ir import ArrayType
 from staticad.runtime.codes import NEGATIVE_POWER, NEGATIVE_POWER_TEXT, RAISED
 from staticad.runtime.user import exception
 from staticad.scopes import Failure
-from staticad.shapes import Dim, Symbol, evaluate, render, symbols
+from staticad.shapes import Dim, Symbol, evaluate, render, square_root, symbols
 
 if TYPE_CHECKING:
     from staticad.runtime.load import Native
@@ -121,7 +121,8 @@ def fast_paths(caller: Caller) -> tuple[Callable[[Sequence[Any]], Sequence[Array
     target = caller.target
     given = [f"x{k}" for k in range(len(target.inputs))]
     outs = [f"out{k}" for k in range(len(target.outputs))]
-    scope: dict[str, Any] = {"native": caller.native, "slow": caller.slow, "empty": np.empty, "min": min, "max": max}
+    scope: dict[str, Any] = {"native": caller.native, "slow": caller.slow, "empty": np.empty}
+    scope |= {"min": min, "max": max, "root": square_root}
     size = target.work_bytes
     take, give = [], []
     if caller.free is not None:

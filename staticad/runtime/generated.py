@@ -7,10 +7,12 @@ import numpy as np
 from staticad.runtime.functions import entry, kernel
 from staticad.runtime.kernels import library as m
 from staticad.runtime.kernels.foreign import user
+from staticad.runtime.kernels.sizes import root
 from staticad.runtime.parallel import parallel
 
 __all__ = [
-    "b1", "entry", "f4", "f8", "i1", "i2", "i4", "i8", "kernel", "m", "parallel", "u1", "u2", "u4", "u8", "user",
+    "b1", "entry", "f4", "f8", "i1", "i2", "i4", "i8", "kernel", "m", "parallel", "root", "u1", "u2", "u4", "u8",
+    "user",
 ]  # fmt: skip
 
 # fmt: off

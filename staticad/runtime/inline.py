@@ -118,12 +118,18 @@ def text(target: Target) -> tuple[str, dict[str, Any]]:
     return f"{head}def call({', '.join([*inputs, *outputs])}):\n{body}\n", scope
 
 
+@njit
+def root(x, least):  # pyright: ignore
+    """`shapes.square_root`, of which Numba has no exact one; see `kernels.sizes`."""
+    return max(int(np.ceil(np.sqrt(max(x, 0)))), least)
+
+
 def workspace_lines(target: Target, given: list[str], scope: dict[str, Any]) -> list[str]:
     size = target.work_bytes
     if isinstance(size, int) and size <= STACK:
         scope["stack"] = stack(size)
         return ["work = stack()"]
-    scope.update(skip=skip, uint8=np.uint8, empty=np.empty)
+    scope.update(skip=skip, uint8=np.uint8, empty=np.empty, root=root)
     sizes: dict[Symbol, str] = {}
     for argument, (_, t) in zip(given, target.inputs, strict=False):
         for axis, d in enumerate(t.shape):
