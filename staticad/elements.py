@@ -177,8 +177,8 @@ class Elements(Arrays):
             scope.lines.append(f"{self.joined[buffer]} = {text}")
         elif b.place == "scalar":
             self.scalars[buffer] = text
-        else:
-            scope.lines.append(f"{self.place(buffer, index, scope)} = {text}")
+        elif (place := self.place(buffer, index, scope)) != text:  # else it lies in the memory of what it is copied to
+            scope.lines.append(f"{place} = {text}")
 
     # coordinates ------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,12 @@ def steps_taken_kernel(n):
 
 
 @kernel("f8[]")
+def final_kernel(out):
+    out = m.array_f8(out, (6,))
+    return 0
+
+
+@kernel("f8[]")
 def carried_kernel_1(out):
     out = m.array_f8(out, (6,))
     for i in range(6):
@@ -98,14 +104,14 @@ def main(work, x, out, out_1):
         return m.closed(tape, 3)
     if m.clash(1, 0, 0, x, out, out_1):
         return m.closed(tape, 4)
-    carried_kernel(x, out_1)
+    carried_kernel(x, out)
     count = m.local_i8((1,))
-    status = multiply_kernel(out_1, m.only(tape, 0), x, count)
+    status = multiply_kernel(out, m.only(tape, 0), x, count)
     if status:
         return m.closed(tape, status + 7)
     steps = count[0]
     steps_taken_kernel(steps)
-    carried_kernel(out_1, out)
+    final_kernel(out)
     carried_kernel_1(out_1)
     carried = m.at(work, 0)  # f64[6] = carried
     carried_kernel_2(carried)
