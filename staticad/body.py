@@ -13,8 +13,9 @@ from staticad.elements import Asked, Elements
 from staticad.expressions import fill, is_literal, literal, narrow, typed
 from staticad.ir import Node
 from staticad.leaves import statement
-from staticad.loops import Carry, Choice, Item, Loop, Step, Test, statements
+from staticad.loops import Carry, Choice, Compute, Item, Loop, Start, Step, Test, statements
 from staticad.lowering import Reduce
+from staticad.runs import Run, runs
 from staticad.scopes import Failure, Module, Scope
 from staticad.shapes import Dim, Symbol, add, evaluate, floordiv, mul, symbol, symbols
 from staticad.store import Storage
@@ -25,6 +26,8 @@ UNROLLED = frozenset({4, *range(8, 129)})
 #: Units of work (see `effort.units`) that a loop of unknown length does before it looks for Ctrl-C, and what it takes
 #: sizes to be that are not known before.
 BETWEEN, GUESS = 1 << 31, 100
+#: Values that the body of a loop computes at most that is written several times.
+VALUES = 64
 
 SomeBody = TypeVar("SomeBody", bound="Body")
 
@@ -78,14 +81,33 @@ class Body(Elements):
             self.in_lanes(loop, scope)
             self.finish(loop, scope)
             return
-        inside = Scope(scope, loop)
-        if scope is self.root:
-            self.outermost = inside
         name = self.variables[loop.var] = self.loop_names[scope.depth]
         self.extents[loop.var] = loop.extent
         if loop.within in self.lanes:
             lane = Symbol(f"{loop.within.var.name}_{loop.var.name}", "var")
             self.variables[lane], self.offsets[loop.var] = name, add(symbol(loop.within.var), symbol(lane))
+        for run in self.divided(loop):
+            self.runs[loop] = run
+            self.run_into(loop, run, scope)
+        if loop not in self.runs:
+            self.run_into(loop, None, scope)
+        self.finish(loop, scope)
+
+    def divided(self, loop: Loop) -> list[Run]:
+        """The runs that a loop is written as; none if it is one.
+
+        Only an innermost loop with little in it, whose steps are independent, but for what they accumulate."""
+        small = self.asked.lines.get(loop, 0) <= VALUES
+        plain = all(isinstance(item, (Compute, Start, Step)) for item in loop.body)
+        if self.asked.counting or not (small and plain) or loop.block or loop.within or loop.steps or loop.after:
+            return []
+        return runs(loop, self.asked.cuts.get(loop, ()))
+
+    def run_into(self, loop: Loop, run: Run | None, scope: Scope) -> None:
+        """All steps of a loop, or one run of them."""
+        inside = Scope(scope, loop)
+        if scope is self.root:
+            self.outermost = inside
         if loop.block:
             end = self.variables[loop.end] = self.names.claim(f"{self.variables[loop.var]}_end")
             self.blocks[loop.var] = loop
@@ -99,9 +121,10 @@ class Body(Elements):
             self.items_into(loop.body, inside)
             self.carry_on(loop.after, inside)
         if inside.lines:
-            scope.lines += self.head(loop)
+            scope.lines += self.head(loop, run)
             scope.lines += ["    " + line for line in inside.lines]
-        self.finish(loop, scope)
+        if self.asked.counting:
+            self.asked.lines[loop] = len(inside.lines)
 
     def in_lanes(self, loop: Loop, scope: Scope) -> None:
         """Blocks of a known number of steps, and then what is left, which has arrays of its own: they stay in memory.
@@ -138,9 +161,14 @@ class Body(Elements):
         ends = f"0, {end}" if full else f"{end}, {self.module.size(loop.extent)}"
         return [f"for {self.variables[loop.var]} in range({ends}, {loop.block}):"]
 
-    def head(self, loop: Loop) -> list[str]:
-        """How a loop begins; lines after the first belong to its body."""
-        return [f"for {self.variables[loop.var]} in range({self.steps(loop)}):"]
+    def head(self, loop: Loop, run: Run | None) -> list[str]:
+        """How a loop, or one run of its steps, begins; lines after the first belong to its body."""
+        if run is None:
+            steps = self.steps(loop)
+        else:
+            first = "" if run.first == 0 else f"{self.module.size(run.first)}, "
+            steps = first + self.module.size(run.end)
+        return [f"for {self.variables[loop.var]} in range({steps}):"]
 
     def steps(self, loop: Loop) -> str:
         """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""

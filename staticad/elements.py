@@ -15,6 +15,7 @@ from staticad.ir import Node
 from staticad.loops import Coordinates, Loop, accesses, elements, is_var
 from staticad.lowering import LETTERS, Guard, Map, Uninitialised, View
 from staticad.names import LOOP_VARIABLES
+from staticad.runs import Run, sides
 from staticad.scopes import Failure, Module, Scope
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
 
@@ -26,10 +27,13 @@ LONG = 80
 class Asked:
     """What writing a function once found out for writing it again.
 
-    ``counts``: how often each element is asked for; ``handed``: the local variables that calls take.
+    ``counts``: how often each element is asked for; ``cuts``: the steps of a loop where guards in it change; ``lines``:
+    those of its body; ``handed``: the local variables that calls take.
     """
 
     counts: Counter[object] = field(default_factory=Counter[object])
+    cuts: dict[Loop, dict[Dim, None]] = field(default_factory=dict[Loop, "dict[Dim, None]"])
+    lines: dict[Loop, int] = field(default_factory=dict[Loop, int])
     handed: set[Node] = field(default_factory=set[Node])
     counting: bool = True
 
@@ -45,6 +49,7 @@ class Elements(Arrays):
         self.extents: dict[Symbol, Dim] = {}
         self.blocks: dict[Symbol, Loop] = {}
         self.lanes: dict[Loop, str] = {}  # how many steps there are in the present block of a loop
+        self.runs: dict[Loop, Run] = {}  # the present one of a loop that is written as several
         self.offsets: dict[Symbol, Dim] = {}  # of the variable of a loop within a block: where it is in all of them
         self.scalars: dict[Node, str] = {}
         self.joined: dict[Node, str] = {}  # results of choices that are local variables
@@ -223,7 +228,17 @@ class Elements(Arrays):
 
     def guarded(self, node: Node, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> str:
         """An element where the guards hold, else the fill value; nothing is read from where they do not."""
+        x, otherwise = node.args[0], literal(node.params["fill"], node.dtype)
         bounds = [self.bounds(guard) for guard in guards]
+        decided = [self.decided(guard, bound, scope) for guard, bound in zip(guards, bounds, strict=True)]
+        if any(False in holds for holds in decided):
+            return otherwise
+        if any(True in holds for holds in decided):
+            bounds = [
+                (low and not below, high and not above)
+                for (low, high), (below, above) in zip(bounds, decided, strict=True)
+            ]
+            scope = Scope(scope, scope.loop, closed=True, lines=scope.lines, known=scope.known)
         conditions: list[str] = []
         for guard, (low, high) in zip(guards, bounds, strict=True):
             value = self.coordinate(guard.value, scope)
@@ -233,7 +248,6 @@ class Elements(Arrays):
             if guard.step != 1:
                 conditions.append(f"({value}) % {guard.step} == 0")
         condition = " and ".join(conditions)
-        x, otherwise = node.args[0], literal(node.params["fill"], node.dtype)
         if not conditions:
             return self.element(x, index, scope)
         checked = [(guard, bound) for guard, bound in zip(guards, bounds, strict=True) if any(bound) or guard.step != 1]
@@ -258,6 +272,19 @@ class Elements(Arrays):
     def bounds(self, guard: Guard) -> tuple[bool, bool]:
         """Whether the lower and the upper bound of a guard must be looked at."""
         return not known_ge(guard.value, 0), not self.surely_below(guard.value, guard.extent)
+
+    def decided(self, guard: Guard, bounds: tuple[bool, bool], scope: Scope) -> tuple[bool | None, bool | None]:
+        """Whether the lower and the upper bound of a guard hold in all steps of the present run of a loop, or in none.
+
+        None: neither, or they need not be looked at."""
+        loop = scope.loop
+        if loop is None:
+            return None, None
+        low, high = (side if asked else None for side, asked in zip(sides(guard, loop.var), bounds, strict=True))
+        if self.asked.counting:
+            self.asked.cuts.setdefault(loop, {}).update({side.cut: None for side in (low, high) if side})
+        run = self.runs.get(loop)
+        return (run.holds(low) if run and low else None, run.holds(high) if run and high else None)
 
     def steady(self, guards: Sequence[Guard], index: Coordinates, scope: Scope) -> bool:
         """Whether all guards say the same in every step of the loop around.

@@ -19,6 +19,7 @@ from staticad.loops import Item, Loop
 from staticad.lowering import Update
 from staticad.parallel import Parallel, count, merging, spare_units
 from staticad.plan import aligned
+from staticad.runs import Run
 from staticad.scopes import Module, Scope
 from staticad.shapes import Dim, add
 
@@ -83,10 +84,14 @@ class PartBody(KernelBody):
         steps = f"{start}, min({stop}, {end})" if full else f"max({start}, {end}), {stop}"
         return [f"for {step} in range({steps}):", f"    {self.variables[loop.var]} = {step} * {loop.block}"]
 
-    def head(self, loop: Loop) -> list[str]:
+    def head(self, loop: Loop, run: Run | None) -> list[str]:
         if loop is not self.whole_loop:
-            return super().head(loop)
+            return super().head(loop, run)
         start, stop = self.ends()
+        if run is not None and run.lows:
+            start = f"max({start}, {self.module.size(run.first)})"
+        if run is not None and run.cut is not None:
+            stop = f"min({stop}, {self.module.size(run.cut)})"
         var = self.variables[loop.var]
         if not loop.block:
             return [f"for {var} in range({start}, {stop}):"]

@@ -147,6 +147,14 @@ def stencil() -> Case:
     return Case([x], [y, ad.grad(ad.sum(y * y), x)])
 
 
+def neighbours() -> Case:
+    """Loops in runs: what is read beside the present element is there in all steps but the first or the last."""
+    x = ad.input("x", ("n",))
+    padded = ad.pad(x, ((1, 1),))
+    y = padded[2:] - 2.0 * x + padded[:-2]
+    return Case([x], [y, ad.grad(ad.sum(y * y), x)])
+
+
 def convolution() -> Case:
     x, w = ad.input("x", ("n", 6, 6, 8), "float32"), weights(2, 8, name="w")
     padded = ad.pad(x, ((0, 0), (1, 0), (0, 1), (0, 0)))
@@ -251,8 +259,8 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     program.__name__: program
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
-        cumulative_sum, stencil, convolution, products, scalars, swap, reverse, adam, integers, reductions, factors,
-        recurrence, horner, iteration, split_iteration, branches, split,
+        cumulative_sum, stencil, neighbours, convolution, products, scalars, swap, reverse, adam, integers, reductions,
+        factors, recurrence, horner, iteration, split_iteration, branches, split,
     )
 }
 # fmt: on
