@@ -233,12 +233,13 @@ class Elements(Arrays):
         decided = [self.decided(guard, bound, scope) for guard, bound in zip(guards, bounds, strict=True)]
         if any(False in holds for holds in decided):
             return otherwise
-        if any(True in holds for holds in decided):
+        home = scope
+        if any(True in holds for holds in decided):  # what is read must stay in the run: there may be no step of it
             bounds = [
                 (low and not below, high and not above)
                 for (low, high), (below, above) in zip(bounds, decided, strict=True)
             ]
-            scope = Scope(scope, scope.loop, closed=True, lines=scope.lines, known=scope.known)
+            home = Scope(scope, scope.loop, closed=True, lines=scope.lines, known=scope.known)
         conditions: list[str] = []
         for guard, (low, high) in zip(guards, bounds, strict=True):
             value = self.coordinate(guard.value, scope)
@@ -249,15 +250,15 @@ class Elements(Arrays):
                 conditions.append(f"({value}) % {guard.step} == 0")
         condition = " and ".join(conditions)
         if not conditions:
-            return self.element(x, index, scope)
+            return self.element(x, index, home)
         checked = [(guard, bound) for guard, bound in zip(guards, bounds, strict=True) if any(bound) or guard.step != 1]
         if self.steady([guard for guard, _ in checked], index, scope):
             moved = {guard.value: self.bounded(guard, *bound, scope) for guard, bound in checked}
             used = self.loop_variables(*(guard.value for guard, _ in checked))
             inside = self.hoisted("inside", condition, used, scope)
-            value = self.element(x, tuple(moved.get(d, d) for d in index), scope)
+            value = self.element(x, tuple(moved.get(d, d) for d in index), home)
             if not (value.isidentifier() or is_literal(value)):
-                value = self.assign(self.hint(x), value, scope)
+                value = self.assign(self.hint(x), value, home)
             return f"{value} if {inside} else {otherwise}"
         within = Scope(scope, scope.loop, closed=True)
         text = self.element(x, index, within)
