@@ -94,7 +94,7 @@ def test_branches_and_loops_of_unknown_length(program: Callable[..., Any]) -> No
     jax = pytest.importorskip("jax")
     given = test_control.inputs()
     moves = [ad.input(f"t{k}", x.shape) for k, x in enumerate(given)]
-    value = test_control.total(ad, program(test_control.Static(), *given))
+    value = test_control.total(ad, program(ad, *given))
     outputs = everything(value, given, moves)
     own = len(results(before([value])))
     found, left = counts(outputs)
