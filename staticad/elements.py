@@ -17,6 +17,7 @@ from staticad.lowering import LETTERS, Guard, Map, Uninitialised, View
 from staticad.names import LOOP_VARIABLES
 from staticad.scopes import Failure, Module, Scope
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
+from staticad.straight import read_ahead
 
 #: Expressions longer than this many characters get a name.
 LONG = 80
@@ -202,7 +203,11 @@ class Elements(Arrays):
         name = self.assign("at", f"m.index({value}, {extent})", home)
         text = f"an index of {array.type} is out of range for an axis of size {element.extent}"
         code = self.module.status(Failure("index", text))
-        home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
+        memory = None if home.ahead is None or home.loop is None else read_ahead(self.plan, home.loop, element)
+        if home.ahead is not None and memory is not None:
+            home.ahead.append((self.place(*memory, home), extent, code))
+        else:
+            home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
         home.known[element] = name
         return name
 
