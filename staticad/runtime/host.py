@@ -59,8 +59,8 @@ WORDS: dict[tuple[int, int], tuple[int, ...]] = {
 SAVES = 1 << 27  # in the third word of leaf 1: there is such an instruction as `SAVED` has
 
 
-#: What LLVM does not know of processors whose names begin so: to store each lane of a vector at a place of its own takes
-#: them several times as long by the instruction for it as one by one.
+#: What LLVM does not know of processors whose names begin so: to store each lane of a vector at a place of its own is
+#: several times as slow by the instruction for it as one by one.
 TUNING = {"znver": "+prefer-no-scatter"}
 
 
