@@ -19,10 +19,8 @@ from staticad.runs import Run, runs
 from staticad.scopes import Failure, Module, Scope
 from staticad.shapes import Dim, Symbol, add, evaluate, floordiv, mul, symbol, symbols
 from staticad.store import Storage
+from staticad.straight import UNROLLED, copies, straight
 
-#: Steps of innermost loops that LLVM would unroll before it vectorises. Others are best unrolled, or so many that it
-#: leaves them alone.
-UNROLLED = frozenset({4, *range(8, 129)})
 #: Units of work (see `effort.units`) that a loop of unknown length does before it looks for Ctrl-C, and what it takes
 #: sizes to be that are not known before.
 BETWEEN, GUESS = 1 << 31, 100
@@ -38,6 +36,7 @@ class Body(Elements):
     def __init__(self, module: Module, items: list[Item], copied: Sequence[Node], asked: Asked):
         super().__init__(module, asked)
         self.items = items
+        self.unrolled: set[Loop] = set()  # inner loops that are best unrolled, whatever their length
         self.copied = copied
 
     def write(self) -> list[str]:
@@ -81,6 +80,7 @@ class Body(Elements):
             self.in_lanes(loop, scope)
             self.finish(loop, scope)
             return
+        self.unrolled.update(x for x in loop.body if isinstance(x, Loop) and copies(self.plan, x, loop))
         name = self.variables[loop.var] = self.loop_names[scope.depth]
         self.extents[loop.var] = loop.extent
         if loop.within in self.lanes:
@@ -105,7 +105,7 @@ class Body(Elements):
 
     def run_into(self, loop: Loop, run: Run | None, scope: Scope) -> None:
         """All steps of a loop, or one run of them."""
-        inside = Scope(scope, loop)
+        inside = Scope(scope, loop, ahead=[] if straight(self.plan, loop) else None)
         if scope is self.root:
             self.outermost = inside
         if loop.block:
@@ -121,7 +121,9 @@ class Body(Elements):
             self.items_into(loop.body, inside)
             self.carry_on(loop.after, inside)
         if inside.lines:
-            scope.lines += self.head(loop, run)
+            head = self.head(loop, run)
+            self.check(inside.ahead or [], head[0], scope)
+            scope.lines += head
             scope.lines += ["    " + line for line in inside.lines]
         if self.asked.counting:
             self.asked.lines[loop] = len(inside.lines)
@@ -161,6 +163,15 @@ class Body(Elements):
         ends = f"0, {end}" if full else f"{end}, {self.module.size(loop.extent)}"
         return [f"for {self.variables[loop.var]} in range({ends}, {loop.block}):"]
 
+    def check(self, ahead: Sequence[tuple[str, str, int]], head: str, scope: Scope) -> None:
+        """Look at all indices that the steps of a loop read, before its ``head``: what branches does not vectorise."""
+        found = [(self.names.claim("outside"), *index) for index in ahead]
+        scope.lines += [f"{name} = 0" for name, *_ in found]
+        scope.lines += [head] if found else []
+        scope.lines += [f"    {name} |= m.outside({value}, {extent})" for name, value, extent, _ in found]
+        for name, *_, code in found:
+            scope.lines += [f"if {name}:", f"    return {code}"]
+
     def head(self, loop: Loop, run: Run | None) -> list[str]:
         """How a loop, or one run of its steps, begins; lines after the first belong to its body."""
         if run is None:
@@ -179,7 +190,7 @@ class Body(Elements):
             return self.lanes[loop.within]
         if loop.within:
             return f"{self.variables[loop.within.var]}, {self.variables[loop.within.end]}"
-        if any(isinstance(item, Loop) for item in loop.body) or loop.extent not in UNROLLED:
+        if loop in self.unrolled or any(isinstance(item, Loop) for item in loop.body) or loop.extent not in UNROLLED:
             return size
         largest = max(s.node.dtype.itemsize for _, s in statements(loop.body))
         return f"m.steps({size})" if largest == 4 else f"m.steps({size}, {largest})"

@@ -18,6 +18,7 @@ from staticad.names import LOOP_VARIABLES
 from staticad.runs import Run, sides
 from staticad.scopes import Failure, Module, Scope
 from staticad.shapes import Dim, Element, Expr, Symbol, add, known_ge, mul, render, substitute, symbol, symbols
+from staticad.straight import read_ahead
 
 #: Expressions longer than this many characters get a name.
 LONG = 80
@@ -182,8 +183,8 @@ class Elements(Arrays):
             scope.lines.append(f"{self.joined[buffer]} = {text}")
         elif b.place == "scalar":
             self.scalars[buffer] = text
-        elif (place := self.place(buffer, index, scope)) != text:  # else it lies in the memory of what it is copied to
-            scope.lines.append(f"{place} = {text}")
+        else:
+            scope.lines.append(f"{self.place(buffer, index, scope)} = {text}")
 
     # coordinates ------------------------------------------------------------------------------------------------------
 
@@ -207,7 +208,11 @@ class Elements(Arrays):
         name = self.assign("at", f"m.index({value}, {extent})", home)
         text = f"an index of {array.type} is out of range for an axis of size {element.extent}"
         code = self.module.status(Failure("index", text))
-        home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
+        memory = None if home.ahead is None or home.loop is None else read_ahead(self.plan, home.loop, element)
+        if home.ahead is not None and memory is not None:
+            home.ahead.append((self.place(*memory, home), extent, code))
+        else:
+            home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
         home.known[element] = name
         return name
 

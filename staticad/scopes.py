@@ -70,11 +70,15 @@ class Module:
 
 @dataclass(eq=False)
 class Scope:
-    """Lines at one depth of one function, and the values known there. ``closed``: nothing may be hoisted out of it."""
+    """Lines at one depth of one function, and the values known there. ``closed``: nothing may be hoisted out of it.
+
+    ``ahead``, where the steps of the loop shall not branch: the indices to be checked before it, with their extent and
+    the status code of one that is out of range."""
 
     parent: Scope | None
     loop: Loop | None = None
     closed: bool = False
+    ahead: list[tuple[str, str, int]] | None = None
     lines: list[str] = field(default_factory=list[str])
     known: dict[object, str] = field(default_factory=dict[object, str])
 

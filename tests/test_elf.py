@@ -234,3 +234,11 @@ def test_llvm_is_asked_once_for_each_processor(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(cache, "directory", lambda: None)
     assert host.native() == known
     assert len(times) == 4
+
+
+def test_what_llvm_does_not_know_of_a_processor_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX"):
+        monkeypatch.delenv(setting, raising=False)
+    for name, features in (("znver4", "+avx512f,+prefer-no-scatter"), ("skylake", "+avx512f")):
+        monkeypatch.setattr(host, "native", lambda name=name: ("a-triple", name, "+avx512f"))
+        assert host.host.__wrapped__() == ("a-triple", name, features)

@@ -399,3 +399,80 @@ def test_only_a_call_is_written_on_several_lines() -> None:
         assert fold(line) == line
     call = f"    m.contract({', '.join(f'argument_{k}' for k in range(20))})"
     assert "\n" in fold(call) and fold(call).split() == call.split()
+
+
+def looked_up(count: str) -> tuple[Function, Callable[..., Any]]:
+    """What rows and values found by two arrays of indices give, in short rows and as a sum; and NumPy's."""
+    x, y = ad.input("x", ("m",)), ad.input("y", ("k", 3))
+    a, b, v = ad.input("a", (count,), "int64"), ad.input("b", (count,), "int64"), ad.input("v", (count,))
+
+    def out(xp: Any, x: Any, y: Any, a: Any, b: Any, v: Any) -> tuple[Any, Any]:
+        seen = [y[:, column][b] for column in range(3)]
+        rows = [[f(x[a]) * s + v * k for k, s in enumerate(seen * 3)] for f in (xp.exp, xp.cos)]
+        return xp.stack([xp.stack(row, axis=1) for row in rows], axis=1), xp.sum(xp.sin(x[a]) * v)
+
+    def expected(*given: Any) -> Any:
+        return out(np, *given)
+
+    operands = [x, y, a, b, v]
+    return ad.compile(operands, out(ad, *operands), parallel=False), expected
+
+
+def test_indices_are_looked_at_before_a_loop_of_arithmetic() -> None:
+    """So that its steps do not branch. The short rows that it makes are then local variables, by copies unrolled."""
+    f, expected = looked_up("n")
+    rng = np.random.default_rng(0)
+    loop = f.source[f.source.index("at = m.index(") :]
+    assert f.source.count("|= m.outside(") == 2 and "return" not in loop[: loop.index("for j in range(9):")]
+    x, y = rng.normal(size=7), rng.normal(size=(5, 3))
+    for n in (0, 1, 7, 8, 100):
+        given = x, y, rng.integers(-7, 7, n), rng.integers(-5, 5, n), rng.normal(size=n)
+        for found, wanted in zip(f(*given), expected(*given), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("place", [0, 13, 29])
+@pytest.mark.parametrize(("which", "bad", "size"), [("a", 7, "m"), ("a", -8, "m"), ("b", 5, "k"), ("b", -(2**63), "k")])
+def test_an_index_that_is_out_of_range_is_found_before_anything_is_written(
+    which: str, bad: int, size: str, place: int
+) -> None:
+    f, _ = looked_up("n")
+    rng = np.random.default_rng(1)
+    at = {"a": rng.integers(-7, 7, 30), "b": rng.integers(-5, 5, 30)}
+    at[which][place] = bad
+    out = np.full((30, 2, 9), 7.0), np.full((), 7.0)
+    with pytest.raises(ad.IndexOutOfRange, match=rf"i64\[n\] is out of range for an axis of size {size}"):
+        f(np.ones(7), np.ones((5, 3)), at["a"], at["b"], np.ones(30), out=out)
+    assert all((x == 7).all() for x in out)
+
+
+def test_an_axis_without_elements_has_no_index() -> None:
+    f, _ = looked_up("n")
+    for n in (0, 30):
+        given = np.ones(0), np.ones((5, 3)), np.zeros(n, int), np.zeros(n, int), np.ones(n)
+        if n:
+            with pytest.raises(ad.IndexOutOfRange, match="axis of size m"):
+                f(*given)
+        else:
+            assert f(*given)[0].shape == (0, 2, 9)
+
+
+def test_an_index_that_no_step_reads_may_be_anything() -> None:
+    x, a = ad.input("x", ("m",)), ad.input("a", ("n",), "int64")
+    values, at = np.linspace(0, 1, 9), np.array([99, 4, -9, 0, 8, -1, 3, 2, 1, 5, 7, -99])
+    f = ad.compile([x, a], ad.exp(x[a[1:-1]]))
+    assert "m.outside" in f.source
+    np.testing.assert_allclose(f(values, at), np.exp(values[at[1:-1]]), rtol=1e-15)
+    for part in (slice(None, -1), slice(1, None)):
+        with pytest.raises(ad.IndexOutOfRange):
+            ad.compile([x, a], ad.exp(x[a[part]]))(values, at)
+
+
+def test_indices_that_the_loop_itself_makes_are_looked_at_in_it() -> None:
+    x, v = ad.input("x", ("m",)), ad.input("v", ("n",))
+    a = ad.astype(ad.floor(v), "int64")
+    f = ad.compile([x, v], (ad.exp(x[a]), a))
+    values, given = np.linspace(0, 1, 9), np.linspace(0, 8.5, 30)
+    np.testing.assert_allclose(f(values, given)[0], np.exp(values[given.astype(int)]), rtol=1e-15)
+    with pytest.raises(ad.IndexOutOfRange):
+        f(values, given + 1)

@@ -59,6 +59,11 @@ WORDS: dict[tuple[int, int], tuple[int, ...]] = {
 SAVES = 1 << 27  # in the third word of leaf 1: there is such an instruction as `SAVED` has
 
 
+#: What LLVM does not know of processors whose names begin so: to store each lane of a vector at a place of its own is
+#: several times as slow by the instruction for it as one by one.
+TUNING = {"znver": "+prefer-no-scatter"}
+
+
 @functools.cache
 def host() -> tuple[str, str, str]:
     """Triple, processor and its features (or ``NUMBA_CPU_NAME``, ``NUMBA_CPU_FEATURES``)."""
@@ -66,6 +71,7 @@ def host() -> tuple[str, str, str]:
     if setting("ENABLE_AVX") in (0, "0"):
         features = ",".join(f"-{x[1:]}" if x[1:].startswith("avx") else x for x in features.split(","))
     chosen = setting("CPU_FEATURES")
+    features = ",".join([features, *(more for start, more in TUNING.items() if name.startswith(start))])
     return triple, setting("CPU_NAME") or name, features if chosen is None else chosen
 
 

@@ -248,6 +248,19 @@ def wrap(k: Any, n: Any) -> Any:
     return np.int64(k + n if k < 0 else k)
 
 
+def beyond(k: Any, n: Any) -> Any:
+    """1 if ``k`` is no index of an axis of ``n`` elements, neither from its start nor from its end, else 0."""
+    return np.int64(not -n <= k < n)
+
+
+@direct(beyond)
+def outside(walk: Any, k: Value, n: Value) -> Value:
+    builder = walk.builder
+    number, size = walk.cast(k, int64), walk.cast(n, int64)
+    both = builder.icmp_unsigned(">=", builder.add(number, size), builder.add(size, size))
+    return Value(int64, builder.zext(both, number.type))
+
+
 @direct(wrap)
 def index(walk: Any, k: Value, n: Value) -> Value:
     builder = walk.builder
