@@ -99,8 +99,8 @@ class Plan:
 
     ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is
     still read when the new one is made, or an error may still be found. ``tape``: how many buffers are on the tape; a
-    program with one is a single function. ``hosts``: by what lies in the memory of a result until that is made, the
-    result.
+    program that goes on with the number of steps of a loop is a single function, which alone knows it. ``hosts``: by
+    what lies in the memory of a result until that is made, the result.
     """
 
     schedule: Schedule
@@ -136,8 +136,8 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     ``outputs`` are the nodes whose buffers are arguments; ``updates`` maps a node to the source whose memory it
     replaces.
     """
-    taped = any(counts(x.shape) for x in schedule.storage.stored)
-    functions = [list(schedule.body)] if taped else split(schedule.body)
+    counting = any(counts(x.shape) or "count" in x.params for x in schedule.storage.stored)
+    functions = [list(schedule.body)] if counting else split(schedule.body)
     part_of = [k for k, items in enumerate(functions) for _ in items]
     uses: dict[Node, list[Use]] = {}
     checked = -1  # the last top-level item that may still find an index out of range
