@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from staticad.ir import ArrayType, Body, Branches, Graph, Node, Op, clone, loop_key, substitute, toposort
 from staticad.joined import joined
-from staticad.lowering import Branch, Carried, Choices, Map, Read, Source, Steps, View
+from staticad.lowering import Branch, Call, Carried, Choices, Map, Read, Source, Steps, View
 from staticad.needs import live_carries, needed
 from staticad.ops import creation, sources
 from staticad.ops.rules import no_jvp, no_vjp
@@ -64,9 +64,14 @@ class Inliner:
     def __init__(self) -> None:
         self.count = 0
 
-    def rewritten(self, outputs: Sequence[Node], given: Mapping[Node, Node]) -> list[Node]:
-        """``outputs`` with ``given`` replacements of inputs, and loops inlined, as few as they can be."""
+    def rewritten(
+        self, outputs: Sequence[Node], given: Mapping[Node, Node], outside: Collection[Node] = ()
+    ) -> list[Node]:
+        """``outputs`` with ``given`` replacements of inputs, and loops inlined, as few as they can be.
+
+        What library functions read from memory is no view of what is ``outside`` of a body, but a copy of it."""
         outputs = joined(merged(outputs))
+        copies = {x: sources.stop_gradient(x) for x in outside if isinstance(x.op.lower, View)}
         groups: dict[object, list[Node]] = {}
         for node in toposort(outputs, needed):
             if node.op.together is not None:
@@ -84,6 +89,8 @@ class Inliner:
                 new |= (self.choice if isinstance(node.op.lower, Branch) else self.loop)(together, given)
             else:
                 args = tuple(new[x] for x in node.args)
+                if isinstance(node.op.lower, Call):
+                    args = tuple(copies.get(x, x) for x in args)
                 new[node] = node if args == node.args else clone(node, args)
         return [new[x] for x in outputs]
 
@@ -108,8 +115,9 @@ class Inliner:
             if operand is not None:
                 given[x] = at_step(operand, var=var, length=body.length, reverse=body.reverse)
         given |= {x: y for x, y in zip(body.consts, consts, strict=True) if y is not None}
-        rewritten = self.rewritten([*tests, *(nexts[k] for k in live), *values], given)
-        found = apart(rewritten[len(tests) :])
+        outside = operands.values()
+        rewritten = self.rewritten([*tests, *(nexts[k] for k in live), *values], given, outside)
+        found = apart(rewritten[len(tests) :], outside)
         steps = Steps(
             var=var,
             length=body.length,
@@ -143,7 +151,7 @@ class Inliner:
             asked: dict[Node, Node] = {x: results[x.params["result"]] for x in nodes if "result" in x.params}
             asked |= {x: x.params["value"] for x in nodes if x.params.get("branch") == k}
             inner = known(tuple(asked.values()), body.consts, operands[1:])
-            for node, found in zip(asked, self.rewritten(inner, consts), strict=True):
+            for node, found in zip(asked, self.rewritten(inner, consts, operands), strict=True):
                 values[node].append((k, found))
         return {
             node: Node(node.op, operands, {"body": choices, "values": tuple(found)}, node.type, node.name)
@@ -163,9 +171,9 @@ def known(outputs: Sequence[Node], inputs: Sequence[Node], operands: Sequence[No
     return simplify(Graph(tuple(inputs), tuple(substitute(outputs, given)))).outputs
 
 
-def apart(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes as distinct ones with values of their own, made in the step."""
-    seen: set[Node] = set()
+def apart(nodes: Sequence[Node], outside: Collection[Node]) -> list[Node]:
+    """The nodes as distinct ones with values of their own, made in the step: no view of what is ``outside``."""
+    seen = {x for x in outside if isinstance(x.op.lower, View)}
     found: list[Node] = []
     for node in nodes:
         if node in seen or isinstance(node.op.lower, (Source, Carried)):

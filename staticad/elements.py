@@ -57,6 +57,8 @@ class Elements(Arrays):
         self.accumulators: dict[Node, str] = {}
         self.targets: dict[Node, Coordinates] = {}
         self.added: set[Node] = set()  # results that are added to what is in memory
+        #: Buffers that more than one node writes: local variables for them are no names of other values.
+        self.updated = {root for node, root in self.storage.root.items() if root is not node}
         used = self.names.used
         self.loop_names = [v for v in [*LOOP_VARIABLES, *(f"i{k}" for k in range(40))] if v not in used]
         self.names.used |= set(self.loop_names)
@@ -81,6 +83,15 @@ class Elements(Arrays):
         home = self.home(node, index, scope)  # what the formula needs must be known where it may be moved to
         text = self.formula(node, index, home)
         return self.share(key, text, scope, home, self.hint(node))
+
+    def changing(self, scope: Scope | None) -> set[str]:
+        """The local variables that loops around change at the end of a step."""
+        found: set[str] = set()
+        while scope is not None:
+            if scope.loop is not None:
+                found |= {self.scalars[item.buffer] for item in scope.loop.after if item.buffer in self.scalars}
+            scope = scope.parent
+        return found
 
     def formula(self, node: Node, index: Coordinates, scope: Scope) -> str:
         """How element ``index`` of a `Map` or `View` is computed, as source."""

@@ -25,7 +25,8 @@ def statement(body: Elements, item: Statement, scope: Scope) -> None:
             text = body.formula(item.node, item.index, scope)
         in_array = body.plan.buffers[item.buffer].place != "scalar"
         carried = isinstance(item.node.op.lower, Carried)
-        if carried and not in_array:
+        left = item.source is not None and text in body.changing(scope)  # of a step, which goes on to change it
+        if not in_array and (carried or left or item.buffer in body.updated):
             text = body.assign(body.hint(item.node), text, scope)
         elif not (text.isidentifier() or is_literal(text)) and body.reads_of(item.node, item.index) > 0:
             hint = body.hint(item.node)

@@ -144,7 +144,9 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
         if node is None or buffer in started or not small:
             return None
         (parallel.scalars if b.place == "scalar" else parallel.partial)[buffer] = node
-    return parallel
+    written = [x for x, found in uses.items() if any(use.writes for use in found)]
+    leaves = any(x not in plan.buffers or plan.buffers[x].place != "scalar" for x in written)
+    return parallel if leaves or parallel.targets or parallel.scalars else None  # what nothing reads is not written
 
 
 def shared(item: Item) -> bool:

@@ -194,7 +194,6 @@ class Builder:
         self.seen |= set(nodes)
         for carry in steps.carries:
             storage.root[carry] = carry
-        self.called(body, nodes)
         nodes = self.invariant(body, steps, nodes)
         nexts = {carry: x for carry, x in zip(steps.carries, steps.nexts, strict=True) if x not in tested}
         stored = extend(storage, nodes, wanted, nexts)
@@ -249,7 +248,6 @@ class Builder:
             known = dict.fromkeys(self.seen)
             nodes = [x for value in values.values() for x in newly(value, known)]
             self.seen |= set(nodes)
-            self.called(body, nodes)
             stored = extend(storage, nodes, [])
             self.fill(items, stored)
             for node, value in values.items():
@@ -268,13 +266,6 @@ class Builder:
             for x in (node, *node.args):
                 found |= {buffer for buffer, _ in self.storage.element_reads(x, tuple(fresh_vars(len(x.shape))))}
         return found
-
-    def called(self, body: list[Item], nodes: Sequence[Node]) -> None:
-        """Store what library functions among ``nodes`` read from memory and nothing has kept there, from outside."""
-        own = set(nodes)
-        operands = dict.fromkeys(x for node in nodes if isinstance(node.op.lower, Call) for x in node.args)
-        missing = [x for x in operands if x not in own and not self.storage.has_memory(x)]
-        self.fill(body, extend(self.storage, missing, missing))
 
     def invariant(self, body: list[Item], steps: Steps, nodes: Sequence[Node]) -> list[Node]:
         """Compute before a loop what no step changes, if it is more than a view or a library function reads it.

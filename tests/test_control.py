@@ -387,3 +387,29 @@ def test_ctrl_c_ends_a_loop() -> None:
         finally:
             signal.signal(signal.SIGALRM, before)
     assert f(few, at) == pytest.approx(np.sin(np.sin(np.sin(0.5))))
+
+
+@pytest.mark.parametrize("weight", [None, 4])
+def test_how_often_a_loop_ran_is_known_to_all_that_follows(weight: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its backward pass, too, where it leaves nothing but that, and the program is large enough to be divided."""
+    if weight is not None:
+        monkeypatch.setattr("staticad.plan.PART_WEIGHT", weight)
+    n, x = ad.input("n", (), "int64"), ad.input("x", (5,))
+    y = ad.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, s[1] * 2.0), (0, x))[1]
+    g = ad.grad(ad.sum(y * ad.sin(x)), x)
+    f = ad.compile([n, x], [y, g, ad.cumsum(ad.cos(g))])
+    at = np.arange(5.0)
+    for steps in (0, 1, 3):
+        slope = 2.0**steps * (np.sin(at) + at * np.cos(at))
+        for found, e in zip(f(steps, at), [2.0**steps * at, slope, np.cumsum(np.cos(slope))], strict=True):
+            np.testing.assert_allclose(found, e, rtol=1e-13)
+
+
+def test_what_a_loop_is_given_and_does_not_read() -> None:
+    """What computes that is a loop over independent items, of which nothing is left to do."""
+    t, s, k, m = ad.input("t", ("t",)), ad.input("s", ()), ad.input("k", (), "int64"), ad.input("m", (2,))
+    a = ad.scan(lambda c, x: (ad.tanh(c) * x, None), t, m)[0]
+    halves = lambda b: ad.scan(lambda c, x: (c * 0.5, None), b, a)[0]
+    y = ad.while_loop(lambda q: q[0] < k, lambda q: (q[0] + 1, q[1] * s + halves(q[1])), (0, s))[1]
+    found = ad.compile([t, s, k, m], [y, ad.grad(y, s)])(np.ones(2), 3.0, 2, np.ones(2))
+    np.testing.assert_allclose(found, [3.0 * 3.25**2, 3.25**2 + 3.0 * 2.0 * 3.25])

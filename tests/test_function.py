@@ -654,3 +654,20 @@ def test_the_compiled_function_keeps_what_was_compiled():
     f.backward()
     assert a.grad == 3
     assert ad.compile([b], d)(2.0) == 6
+
+
+def test_an_updated_array_of_one_element_is_a_variable_of_its_own():
+    """Not the constant that it was, and not the other value that it was equal to."""
+    h, s, k = ad.input("h", (2, 3)), ad.input("s", ()), ad.input("k", (), "int64")
+    zero, power = ad.zeros((1,)), ad.expand_dims(ad.exp(s))
+    first = np.zeros(3, "int64")
+    outputs = [
+        zero.at[k % 1].add(ad.sum(h)) * 2.0, power.at[k % 1].add(ad.sum(h)) * 2.0, power.at[first].add(h[0]) * 2.0,
+        power.at[0].add(s) * 2.0, ad.exp(s),
+    ]  # fmt: skip
+    expected = [12.0, 2.0 * (np.exp(0.5) + 6.0), 2.0 * (np.exp(0.5) + 3.0), 2.0 * (np.exp(0.5) + 0.5), np.exp(0.5)]
+    arrays = np.ones((2, 3)), np.array(0.5), np.array(7)
+    together = ad.compile([h, s, k], outputs)(*arrays)
+    for x, y, e in zip(outputs, together, expected, strict=True):
+        np.testing.assert_allclose(ad.compile([h, s, k], x)(*arrays), [e] if x.shape else e)
+        np.testing.assert_allclose(y, [e] if x.shape else e)

@@ -328,12 +328,49 @@ def test_steps_in_segments_give_the_same(how: dict[str, Any], steps: int | str, 
         total, (ys, _) = ad.scan(
             lambda h, x: ((h2 := ad.tanh(w @ h + x)), (h2 * x, None)), h, xs, reverse=reverse, **options
         )
+        assert ys.shape == xs.shape
         value = ad.sum(ad.sin(total)) + ad.sum(ys * ys)
         slopes = ad.grad(value, [xs, h, w])
         return ad.compile([xs, h, w], [ys, *slopes, ad.grad(sum(ad.sum(g * g) for g in slopes), w)])(x, H, W)
 
     for a, b in zip(results(**how), results(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("outside", "value", "slope"),
+    [
+        (lambda z, v: ad.broadcast_to(z, (3,)), [0.7, 0.7, 0.7], 1.0),
+        (lambda z, v: ad.broadcast_to(z * z, (3,)), [0.49, 0.49, 0.49], 1.4),
+        (lambda z, v: v[::-1], [3.0, 2.0, 1.0], 0.0),
+        (lambda z, v: v * v, [1.0, 4.0, 9.0], 0.0),
+        (lambda z, v: v, [1.0, 2.0, 3.0], 0.0),
+    ],
+)
+def test_a_carry_becomes_what_no_step_computes(outside: Any, value: list[float], slope: float) -> None:
+    """Views of what is outside of the loop, which nothing else has kept in memory, but something has read before."""
+    z, v = ad.input("z", (1,)), ad.input("v", (3,))
+    x = outside(z, v)
+    last, before = ad.scan(lambda c, _: (x, c), v, length=3)
+    g = ad.grad(ad.sum(before[0] * before[1] * last), z)
+    given = np.array([1.0, 2.0, 3.0])
+    total, *found = ad.compile([z, v], [ad.sum(x * x), last, before, g])(np.array([0.7]), given)
+    np.testing.assert_allclose(total, np.sum(np.square(value)))
+    np.testing.assert_allclose(found[0], value)
+    np.testing.assert_allclose(found[1], [given, value, value])
+    np.testing.assert_allclose(found[2], [np.sum(2.0 * given * value * slope)])
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_a_step_leaves_of_its_carry_is_that_of_its_beginning(steps: int) -> None:
+    """In a loop of one step too, where all of it is local variables; and in a loop around."""
+    x = ad.input("x", (steps,))
+    inner = lambda a: ad.scan(lambda q, _: (0.5 * q + 1.0, q), a, length=1)
+    y = ad.scan(lambda c, a: (c + ad.sum(inner(a)[1] * 2.0) + inner(a)[0], None), ad.zeros(()), x)[0]
+    found = ad.compile([x], [y, ad.grad(y * y, x)])(np.arange(1.0, steps + 1.0))
+    value = sum(2.0 * a + 0.5 * a + 1.0 for a in range(1, steps + 1))
+    np.testing.assert_allclose(found[0], value)
+    np.testing.assert_allclose(found[1], np.full(steps, 5.0 * value))
 
 
 def test_segments_take_less_memory() -> None:
@@ -436,6 +473,7 @@ def test_associative_scan_is_that_of_jax(axis: int, reverse: bool) -> None:
         return s[0] * t[0], t[0] * s[1] + t[1]
 
     found = ad.associative_scan(both, (a, b), reverse, axis)
+    assert [x.shape for x in found] == [a.shape, b.shape]
     weights = [np.cos(XS), np.sin(XS)]
     value = sum(ad.sum(x * w) for x, w in zip(found, weights, strict=True))
     f = ad.compile([a, b], [*found, *ad.grad(value, [a, b])])

@@ -10,7 +10,7 @@ from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.custom import checkpoint as again
 from staticad.functions.elementwise import astype, ceil, maximum, sqrt
 from staticad.functions.manipulation import concat, expand_dims, moveaxis, reshape, squeeze, stack
-from staticad.functions.operands import as_tensor
+from staticad.functions.operands import as_tensor, assume
 from staticad.ir import ArrayType, Node
 from staticad.nests import aligned, leaves, map_leaves, rebuild
 from staticad.ops import control, creation, sources
@@ -116,7 +116,12 @@ def _in_segments(f: Body, part: Body, init: Any, xs: Any, steps: Dim, size: Dim,
     if not reverse:
         earlier, later = later, earlier
     pairs = zip(leaves(earlier), leaves(later), strict=True)
-    return carry, rebuild(earlier, (None if x is None else concat([x, y]) for x, y in pairs))
+    return carry, rebuild(earlier, (None if x is None else _joined(x, y, steps) for x, y in pairs))
+
+
+def _joined(x: Tensor, y: Tensor, steps: Dim) -> Tensor:
+    """What the first and the last steps left, which are all ``steps``."""
+    return wrap(assume(concat([x, y]).node, (steps, *x.shape[1:])))
 
 
 def _unrolled(f: Body, size: int, reverse: bool, carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -206,9 +211,9 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     start = map_leaves(lambda x: x[one], xs)
     _, later = scan(combined, map_leaves(lambda x: squeeze(x, axis=0), start), map_leaves(lambda x: x[rest], xs),
                     reverse=reverse)  # fmt: skip
-    pairs = zip(leaves(start), leaves(later), strict=True)
-    whole = (moveaxis(concat([y, x] if reverse else [x, y]), 0, axis) for x, y in pairs)
-    return rebuild(elems, whole)
+    triples = zip(leaves(start), leaves(later), leaves(xs), strict=True)
+    whole = (_joined(y, x, like.shape[0]) if reverse else _joined(x, y, like.shape[0]) for x, y, like in triples)
+    return rebuild(elems, (moveaxis(x, 0, axis) for x in whole))
 
 
 def while_loop(
