@@ -17,13 +17,15 @@ from staticad.loops import Carry, Choice, Compute, Item, Loop, Start, Step, Test
 from staticad.lowering import Reduce
 from staticad.runs import Run, runs
 from staticad.scopes import Failure, Module, Scope
-from staticad.shapes import Dim, Symbol, add, evaluate, floordiv, mul, symbol, symbols
+from staticad.shapes import Dim, Symbol, add, floordiv, known_ge, maximum, mul, substitute, symbol, symbols
 from staticad.store import Storage
 from staticad.straight import UNROLLED, copies, straight
 
-#: Units of work (see `effort.units`) that a loop of unknown length does before it looks for Ctrl-C, and what it takes
-#: sizes to be that are not known before.
-BETWEEN, GUESS = 1 << 31, 100
+#: Units of work (see `effort.units`; a tenth of a second or so) that a loop does before it looks for Ctrl-C, the fewest
+#: that a step takes, and how many steps a loop inside is taken to have whose number is not known before.
+BETWEEN, LEAST, GUESS = 1 << 31, 32, 100
+#: Steps that never take long, but for loops in them, which look for themselves.
+FEW = 16
 #: Values that the body of a loop computes at most that is written several times.
 VALUES = 64
 
@@ -38,6 +40,7 @@ class Body(Elements):
         self.items = items
         self.unrolled: set[Loop] = set()  # inner loops that are best unrolled, whatever their length
         self.copied = copied
+        self.ranges: dict[Loop, str] = {}
 
     def write(self) -> list[str]:
         self.items_into(self.items, self.root)
@@ -121,10 +124,11 @@ class Body(Elements):
             self.items_into(loop.body, inside)
             self.carry_on(loop.after, inside)
         if inside.lines:
+            parts = [] if inside.ahead else self.in_parts(loop, scope)
             head = self.head(loop, run)
             self.check(inside.ahead or [], head[0], scope)
-            scope.lines += head
-            scope.lines += ["    " + line for line in inside.lines]
+            lines = [*head, *("    " + line for line in inside.lines)]
+            scope.lines += [*parts, *(("    " if parts else "") + line for line in lines)]
         if self.asked.counting:
             self.asked.lines[loop] = len(inside.lines)
 
@@ -163,6 +167,27 @@ class Body(Elements):
         ends = f"0, {end}" if full else f"{end}, {self.module.size(loop.extent)}"
         return [f"for {self.variables[loop.var]} in range({ends}, {loop.block}):"]
 
+    def in_parts(self, loop: Loop, scope: Scope) -> list[str]:
+        """The head of a loop over parts of a loop that may take long, which looks for Ctrl-C between them."""
+        if loop.steps is None or not may_take_long(self.storage, loop):
+            return []
+        var, size = self.variables[loop.var], self.module.size(loop.extent)
+        start = self.names.claim(f"{var}_start")
+        between = self.between(loop, scope)
+        self.ranges[loop] = f"{start}, min({start} + {between}, {size})"
+        asked = ["    " + line for line in self.asked_to_end()]
+        return [f"for {start} in range(0, {size}, {between}):", f"    if {start} > 0:", *("    " + x for x in asked)]
+
+    def between(self, loop: Loop, scope: Scope) -> str:
+        """The number of steps of a loop from one look for Ctrl-C to the next."""
+        steps = steps_between(self.storage, loop)
+        return str(steps) if isinstance(steps, int) else self.assign("between", self.module.size(steps), scope)
+
+    def asked_to_end(self) -> list[str]:
+        """Look for Ctrl-C."""
+        code = self.module.status(Failure("interrupt", "interrupted"))
+        return ["if m.interrupted():", f"    return {code}"]
+
     def check(self, ahead: Sequence[tuple[str, str, int]], head: str, scope: Scope) -> None:
         """Look at all indices that the steps of a loop read, before its ``head``: what branches does not vectorise."""
         found = [(self.names.claim("outside"), *index) for index in ahead]
@@ -183,6 +208,8 @@ class Body(Elements):
 
     def steps(self, loop: Loop) -> str:
         """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""
+        if loop in self.ranges:
+            return self.ranges[loop]
         size = self.module.size(loop.extent)
         if loop.block:
             return f"0, {size}, {loop.block}"
@@ -234,15 +261,10 @@ class Body(Elements):
                 self.rows[buffer] = self.row(buffer, counted, buffer.shape[1:], f"{counted} + 1", inside)
         self.items_into(loop.body, inside)
         self.carry_on(loop.after, inside)
+        between = self.between(loop, scope)
         scope.lines += [f"{counted} = 0", "while True:", *("    " + line for line in inside.lines)]
-        scope.lines.append(f"    {counted} += 1")
-        steps = steps_between(self.storage, loop)
-        code = self.module.status(Failure("interrupt", "interrupted"))
-        scope.lines += [
-            f"    if {counted} % {steps} == 0:",
-            "        if m.interrupted():",
-            f"            return {code}",
-        ]
+        scope.lines += [f"    {counted} += 1", f"    if {counted} % {between} == 0:"]
+        scope.lines += ["        " + line for line in self.asked_to_end()]
         self.module.sizes[number] = counted
         self.counted[number] = scope
         for buffer in loop.writes:
@@ -307,8 +329,20 @@ def written(make: Callable[[Asked], SomeBody]) -> tuple[SomeBody, list[str]]:
     return body, body.write()
 
 
-def steps_between(storage: Storage, loop: Loop) -> int:
-    """After how many steps a loop asks whether it shall end: a tenth of a second or so, by its work."""
+def step_work(storage: Storage, loop: Loop) -> Dim:
+    """The units of work of a step; those of loops inside whose steps are not known before are guessed."""
     work = units(storage, loop.body)
-    each = evaluate(work, {s.name: GUESS for s in symbols(work)})
-    return 1 << max(0, min(20, (BETWEEN // max(each, 1)).bit_length()))
+    return substitute(work, {s: GUESS for s in symbols(work) if s.kind != "dim"})
+
+
+def may_take_long(storage: Storage, loop: Loop) -> bool:
+    """Whether a loop over steps may go on for so long that somebody wants it to end."""
+    if isinstance(loop.extent, int) and loop.extent <= FEW:
+        return False
+    return not known_ge(BETWEEN, mul(maximum(step_work(storage, loop), LEAST), loop.extent))
+
+
+def steps_between(storage: Storage, loop: Loop) -> Dim:
+    """After how many steps a loop asks whether it shall end: a tenth of a second or so, by its work."""
+    steps = maximum(floordiv(BETWEEN, maximum(step_work(storage, loop), LEAST)), 1)
+    return 1 << (steps.bit_length() - 1) if isinstance(steps, int) else steps

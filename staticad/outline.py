@@ -84,6 +84,9 @@ class PartBody(KernelBody):
         steps = f"{start}, min({stop}, {end})" if full else f"max({start}, {end}), {stop}"
         return [f"for {step} in range({steps}):", f"    {self.variables[loop.var]} = {step} * {loop.block}"]
 
+    def in_parts(self, loop: Loop, scope: Scope) -> list[str]:
+        return [] if loop is self.whole_loop else super().in_parts(loop, scope)
+
     def head(self, loop: Loop, run: Run | None) -> list[str]:
         if loop is not self.whole_loop:
             return super().head(loop, run)
@@ -116,7 +119,7 @@ def outline(module: Module, library: Library, parallel: Parallel) -> Outlined:
     more = [*body.parts.values(), *(body.outer[x] for x in scalars)]
     pointers = made.signature.split(", ")[:arrays]
     types = [*pointers, *(f"{CODE[x.dtype]}[]" for x in sums), *(CODE[x.dtype] for x in scalars)]
-    names = (*body.run, *made.arguments[:arrays], *more, *made.arguments[arrays:])
+    names = (*body.ends(), *made.arguments[:arrays], *more, *made.arguments[arrays:])
     signature = ", ".join([*types, *["i8"] * len(made.sizes)])
     return Outlined(replace(made, arguments=names, signature=signature), sums, scalars)
 

@@ -360,11 +360,80 @@ def test_errors_tell_the_way_out(build: Callable[[Any], Any], error: type[Except
         build(ad.input("x", (3,)))
 
 
+def interrupted(call: Callable[[], Any]) -> None:
+    """Ctrl-C while ``call`` runs ends it, soon."""
+    import signal
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def waves(h: Any, xs: Any = None, length: int | None = None, **options: Any) -> Any:
+    return ad.scan(lambda h, _: (ad.sin(h), None), h, xs, length, **options)[0]
+
+
+# fmt: off
+#: Loops over steps, of a number that is as good as endless: static, of an input without elements, in and around others.
+ENDLESS: dict[str, Callable[[Any, Any], Any]] = {
+    "static":   lambda h, xs: waves(h, None, 10**13),
+    "symbolic": lambda h, xs: waves(h, xs),
+    "reverse":  lambda h, xs: waves(h, xs, reverse=True),
+    "within":   lambda h, xs: ad.scan(lambda h, _: (waves(h, xs), None), h, None, 3)[0],
+    "around":   lambda h, xs: ad.scan(lambda h, _: (waves(h, None, 3), None), h, xs)[0],
+    "branch":   lambda h, xs: ad.cond(h[0] < 9, lambda: waves(h, xs), lambda: h),
+    "while":    lambda h, xs: ad.while_loop(lambda h: h[0] < 9, ad.sin, h),
+}
+# fmt: on
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no alarms")
+@pytest.mark.parametrize("size", [1, 10**6])
+@pytest.mark.parametrize("name", ENDLESS)
+def test_ctrl_c_ends_a_scan(name: str, size: int) -> None:
+    """Whatever a step takes, which is known when the function is called; and where nobody asks, nothing ends."""
+    h, xs = ad.input("h", ("m",)), ad.input("xs", ("n", 0))
+    f = ad.compile([h, xs], ENDLESS[name](h, xs))
+    ad.compile([h], ad.sin(h))(np.ones(10**6))  # threads are there: Ctrl-C does not come while they are made
+    interrupted(lambda: f(np.ones(size), np.empty((10**13, 0))))
+
+
+def test_scans_look_for_ctrl_c_where_they_may_take_long() -> None:
+    """Never in the innermost loop, and in none that is over soon."""
+    h, xs = ad.input("h", (3,)), ad.input("xs", ("n", 3))
+
+    def source(steps: Any, length: Any) -> str:
+        return ad.compile([h, xs], ad.scan(lambda h, _: (ad.sin(h), None), h, steps, length)[0]).source
+
+    assert "interrupted" not in source(None, 10_000)
+    (line,) = [line for line in source(xs, None).splitlines() if "interrupted" in line]
+    assert line.startswith(" " * 12 + "if")  # in the loop over parts, if it is not the first
+    total = ad.compile([h, xs], ad.sum(xs, axis=0) + h).source
+    assert "interrupted" not in total
+
+
+def test_parts_of_a_scan_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients of scans cut into parts of a few steps."""
+    monkeypatch.setattr("staticad.body.BETWEEN", 1 << 12)
+    h, xs = ad.input("h", (3,)), ad.input("xs", ("n", 3))
+    last, ys = ad.scan(lambda h, x: ((y := ad.sin(h * x + h)), y * x), h, xs)
+    outputs = [last, ys, *ad.grad(ad.sum(last) + ad.sum(ad.cos(ys)), [h, xs])]
+    f = ad.compile([h, xs], outputs)
+    (between,) = {int(x) for x in re.findall(r"for \w+_start in range\(0, n, (\d+)\)", f.source)}
+    assert 2 <= between <= 64
+    for n in (0, 1, between - 1, between, between + 1, 2 * between, 5 * between + 3):
+        args = np.array([0.3, -0.2, 0.9]), np.random.default_rng(n).normal(size=(n, 3))
+        for a, b in zip(f(*args), ad.evaluate(outputs, dict(zip([h, xs], args, strict=True))), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no alarms")
 def test_ctrl_c_ends_a_loop() -> None:
     """From Python, and in the user's own compiled code; nothing is wrong afterwards."""
-    import signal
-
     from numba import njit
 
     n, x = ad.input("n", (), dtype="int64"), ad.input("x", ())
@@ -378,14 +447,8 @@ def test_ctrl_c_ends_a_loop() -> None:
 
     few, many, at = np.array(3), np.array(10**13), np.array(0.5)
     run(few, at, out)
-    for call in (lambda: f(many, at), lambda: run(many, at, out)):
-        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                call()
-        finally:
-            signal.signal(signal.SIGALRM, before)
+    interrupted(lambda: f(many, at))
+    interrupted(lambda: run(many, at, out))
     assert f(few, at) == pytest.approx(np.sin(np.sin(np.sin(0.5))))
 
 

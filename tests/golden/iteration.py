@@ -38,7 +38,7 @@ def main(x, out, out_1):
             stack_1[j] = sin
             carried[j] = sin * x[j]
         steps += 1
-        if steps % 1048576 == 0:
+        if steps % 2097152 == 0:
             if m.interrupted():
                 return m.closed(tape, 6)
     for i in range(m.steps(4, 8)):
@@ -55,11 +55,15 @@ def main(x, out, out_1):
     if not m.room(tape, 0, steps * 32):
         return m.closed(tape, 5)
     stack_3 = m.row_f8(tape, 0, 0, (steps, 4))  # f64[steps, 4] = stack
-    for i in range(steps):
-        for j in range(m.steps(4, 8)):
-            carried_2_j = carried_2[j]
-            carried_3[j] = carried_3[j] + carried_2_j * stack_2[steps - i - 1, j]
-            carried_2[j] = carried_2_j * x[j] * m.cos(stack_3[steps - i - 1, j])
+    for i_start in range(0, steps, 4194304):
+        if i_start > 0:
+            if m.interrupted():
+                return m.closed(tape, 6)
+        for i in range(i_start, min(i_start + 4194304, steps)):
+            for j in range(m.steps(4, 8)):
+                carried_2_j = carried_2[j]
+                carried_3[j] = carried_3[j] + carried_2_j * stack_2[steps - i - 1, j]
+                carried_2[j] = carried_2_j * x[j] * m.cos(stack_3[steps - i - 1, j])
     for i in range(m.steps(4, 8)):
         final = carried_2[i]
         final_1 = carried_3[i]

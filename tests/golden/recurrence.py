@@ -50,20 +50,24 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
     stack_1 = m.slot_f8(work, 64 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = stack
     stack_2 = m.slot_f8(work, 128 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = stack
     stack_3 = m.slot_f8(work, 192 * ((n + 1) // 2), (n, 4))  # f64[n, 4] = stack
-    for i in range(n):
-        for j in range(m.steps(4, 8)):
-            carried_1_j = carried_1[j]
-            cos = m.cos(carried_1_j)
-            carried_j = carried[j]
-            sin = m.sin(carried_j)
-            subtract = carried_j - carried_1_j
-            out_1[i, j] = subtract
-            stack[i, j] = carried_j
-            stack_1[i, j] = carried_1_j
-            stack_2[i, j] = cos
-            stack_3[i, j] = sin
-            carried[j] = carried_j * cos + xs[i, j]
-            carried_1[j] = carried_1_j * sin
+    for i_start in range(0, n, 1048576):
+        if i_start > 0:
+            if m.interrupted():
+                return 10
+        for i in range(i_start, min(i_start + 1048576, n)):
+            for j in range(m.steps(4, 8)):
+                carried_1_j = carried_1[j]
+                cos = m.cos(carried_1_j)
+                carried_j = carried[j]
+                sin = m.sin(carried_j)
+                subtract = carried_j - carried_1_j
+                out_1[i, j] = subtract
+                stack[i, j] = carried_j
+                stack_1[i, j] = carried_1_j
+                stack_2[i, j] = cos
+                stack_3[i, j] = sin
+                carried[j] = carried_j * cos + xs[i, j]
+                carried_1[j] = carried_1_j * sin
     sum_ = 0.0
     for i in range(m.steps(4, 8)):
         final = carried[i]
@@ -80,17 +84,21 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
     carried_3 = m.local_f8((4,))  # f64[4] = carried
     for i in range(m.steps(4, 8)):
         carried_3[i] = 0.0
-    for i in range(n):
-        for j in range(m.steps(4, 8)):
-            carried_2_j = carried_2[j]
-            out_1[n - i - 1, j] = carried_2_j
-            add_1 = add[n - i - 1, j]
-            carried_3_j = carried_3[j]
-            stack_1_1 = stack_1[n - i - 1, j]
-            stack_4 = stack[n - i - 1, j]
-            add_2 = add_1 + carried_3_j * stack_1_1 * m.cos(stack_4) + carried_2_j * stack_2[n - i - 1, j]
-            carried_3[j] = -add_1 + carried_3_j * stack_3[n - i - 1, j] + carried_2_j * stack_4 * -m.sin(stack_1_1)
-            carried_2[j] = add_2
+    for i_start_1 in range(0, n, 1048576):
+        if i_start_1 > 0:
+            if m.interrupted():
+                return 10
+        for i in range(i_start_1, min(i_start_1 + 1048576, n)):
+            for j in range(m.steps(4, 8)):
+                carried_2_j = carried_2[j]
+                out_1[n - i - 1, j] = carried_2_j
+                add_1 = add[n - i - 1, j]
+                carried_3_j = carried_3[j]
+                stack_1_1 = stack_1[n - i - 1, j]
+                stack_4 = stack[n - i - 1, j]
+                add_2 = add_1 + carried_3_j * stack_1_1 * m.cos(stack_4) + carried_2_j * stack_2[n - i - 1, j]
+                carried_3[j] = -add_1 + carried_3_j * stack_3[n - i - 1, j] + carried_2_j * stack_4 * -m.sin(stack_1_1)
+                carried_2[j] = add_2
     for i in range(m.steps(4, 8)):
         out_2[i] = carried_2[i]
     for i in range(m.steps(4, 8)):

@@ -33,7 +33,7 @@ def multiply_kernel(out, tape_, x, count):
             stack[j] = tanh
             out[j] = tanh * x[j]
         steps += 1
-        if steps % 1048576 == 0:
+        if steps % 2097152 == 0:
             if m.interrupted():
                 return 2
     count[0] = steps
@@ -75,12 +75,16 @@ def multiply_kernel_1(out, x, out_1, x_2, n):
     x = m.array_f8(x, (n, 6))
     out_1 = m.array_f8(out_1, (6,))
     x_2 = m.array_f8(x_2, (6,))
-    for i in range(n):
-        for j in range(6):
-            out_j = out[j]
-            x_1 = x[n - i - 1, j]
-            out_1[j] = out_1[j] + out_j * x_1
-            out[j] = out_j * x_2[j] * (1.0 - x_1 * x_1)
+    for i_start in range(0, n, 4194304):
+        if i_start > 0:
+            if m.interrupted():
+                return 1
+        for i in range(i_start, min(i_start + 4194304, n)):
+            for j in range(6):
+                out_j = out[j]
+                x_1 = x[n - i - 1, j]
+                out_1[j] = out_1[j] + out_j * x_1
+                out[j] = out_j * x_2[j] * (1.0 - x_1 * x_1)
     return 0
 
 
@@ -110,7 +114,7 @@ def main(work, x, out, out_1):
     count = m.local_i8((1,))
     status = multiply_kernel(out, m.only(tape, 0), x, count)
     if status:
-        return m.closed(tape, status + 7)
+        return m.closed(tape, status + 8)
     steps = count[0]
     steps_taken_kernel(steps)
     final_kernel(out)
@@ -120,6 +124,8 @@ def main(work, x, out, out_1):
     if not m.room(tape, 0, steps * 48):
         return m.closed(tape, 7)
     stack = m.row_f8(tape, 0, 0, (steps, 6))  # f64[steps, 6] = stack
-    multiply_kernel_1(out_1, stack, carried, x, steps)
+    status = multiply_kernel_1(out_1, stack, carried, x, steps)
+    if status:
+        return m.closed(tape, 8)
     add_kernel(out_1, carried)
     return m.closed(tape, 0)

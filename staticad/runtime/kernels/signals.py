@@ -24,7 +24,9 @@ def never() -> bool:
 
 @direct(never)
 def interrupted(walk: Any) -> Value:
-    return Value(boolean, walk.builder.call(external(walk.builder, write_interrupted, ASK, passes=FEW), []))
+    asked = external(walk.builder, write_interrupted, ASK, passes=FEW)
+    asked.attributes.add("cold")  # what the loops around have in registers stays there
+    return Value(boolean, walk.builder.call(asked, []))
 
 
 def write_interrupted(module: ir.Module, symbol: str, element: Any) -> None:
