@@ -40,8 +40,8 @@ Given: TypeAlias = "Node | Dim | Slot | Count"
 class Kernel:
     """A kernel function and one call of it.
 
-    ``lines`` are its body, ``signature`` its types; ``arrays`` and ``sizes`` what it is called with; ``failures`` what
-    the codes from 1 on that it returns mean there.
+    ``lines`` are its body, ``signature`` its types; ``arrays`` and ``sizes`` (and variables of loops around) what it
+    is called with; ``failures`` what the codes from 1 on that it returns mean there.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Kernel:
 class Library(Protocol):
     """The functions of a module, as the bodies that call them see it."""
 
-    def part(self, part: Part) -> tuple[str, Kernel]:
+    def part(self, part: Part, caller: Calling) -> tuple[str, Kernel]:
         """The name of the function for a part of the program, and what it is."""
         ...
 
@@ -66,9 +66,12 @@ class Library(Protocol):
 
 
 class Calling(Body):
-    """Writes a body in which parts of the program other than its ``own`` are calls."""
+    """Writes a body in which parts of the program other than its ``own`` are calls.
+
+    ``present``: buffers on the tape of which it is given what the present step of a loop leaves."""
 
     own: Part | None = None
+    present: frozenset[Node] = frozenset()
 
     def __init__(self, module: Module, items: list[Item], copied: Sequence[Node], library: Library, asked: Asked):
         super().__init__(module, items, copied, asked)
@@ -79,7 +82,7 @@ class Calling(Body):
         for item in items:
             part = self.plan.parts.get(item)
             if part is not None and part is not self.own:
-                self.call(*self.library.part(part), scope)
+                self.call(*self.library.part(part, self), scope)
                 self.called.update(part.items)
             elif item not in self.called:
                 super().items_into([item], scope)
@@ -87,7 +90,7 @@ class Calling(Body):
     def call(self, name: str, kernel: Kernel, scope: Scope) -> None:
         """The call of a kernel function, and what is known after it."""
         given = [self.given(x, scope) for x in kernel.arrays]
-        call = f"{name}({', '.join([*given, *(self.module.sizes[s] for s in kernel.sizes)])})"
+        call = f"{name}({', '.join([*given, *map(self.name_of, kernel.sizes)])})"
         if kernel.failures:
             scope.lines += [f"status = {call}", "if status:", f"    return {self.module.statuses(kernel.failures)}"]
         else:

@@ -180,9 +180,9 @@ class Elements(Arrays):
         """An element of a buffer as source, to load or to store."""
         b = self.plan.buffers.get(buffer)
         axes = range(len(buffer.shape)) if b is None else b.axes
+        name = self.array(buffer)
         if buffer in self.rows:
             axes = axes[1:]
-        name = self.array(buffer)
         starts = {} if b is None else {axis: symbol(loop.var) for axis, loop in b.blocks.items()}
         at = ", ".join(self.coordinate(add(index[axis], mul(-1, starts.get(axis, 0))), scope) for axis in axes)
         return f"{name}[{at or '()'}]"

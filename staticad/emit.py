@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from staticad.body import written
-from staticad.calling import Kernel
+from staticad.calling import Calling, Kernel
 from staticad.division import Part
 from staticad.expressions import CODE, array_code, tidy
 from staticad.ir import Check, Node
@@ -139,10 +139,10 @@ class Emitter:
         items, copied, parallel = self.plan.schedule.body, self.plan.copied, self.program.parallel
         return written(lambda asked: MainBody(self.shared, items, copied, parallel, self, asked))[1]
 
-    def part(self, part: Part) -> tuple[str, Kernel]:
+    def part(self, part: Part, caller: Calling) -> tuple[str, Kernel]:
         """See `calling.Library`."""
         if part not in self.parts:
-            made = kernel(self.shared, self, part.items)
+            made = kernel(self.shared, self, part.items, caller=caller)
             self.parts[part] = self.function(made), made
         return self.parts[part]
 

@@ -20,11 +20,20 @@ from staticad.scopes import Module, Scope
 from staticad.shapes import Dim, Symbol, add, mul, symbols
 
 
-def kernel(module: Module, library: Library, items: list[Item], copied: Sequence[Node] = ()) -> Kernel:
+def kernel(
+    module: Module, library: Library, items: list[Item], copied: Sequence[Node] = (), caller: Calling | None = None
+) -> Kernel:
     """The kernel function for the items of a part, or for the copy of an update.
 
-    ``module`` knows which buffers and sources are one array."""
-    return described(*written(lambda asked: KernelBody(module, items, copied, library, asked)), "kernel")
+    ``module`` knows which buffers and sources are one array, ``caller`` the loops around."""
+
+    def make(asked: Asked) -> KernelBody:
+        body = KernelBody(module, items, copied, library, asked)
+        if caller is not None:
+            body.within(caller)
+        return body
+
+    return described(*written(make), "kernel")
 
 
 def described(body: KernelBody, lines: Sequence[str], kind: str) -> Kernel:
@@ -68,11 +77,18 @@ class KernelBody(Calling):
         self.own = self.plan.parts.get(items[0]) if items else None
         self.arguments: dict[object, tuple[Given, str]] = {}
         self.sizes: dict[Symbol, str] = {}
-        self.module.sizes = Sizes(self)
+        self.module.sizes = Sizes(self, "n")
+        self.variables = Sizes(self, "step")
         self.written = {
             self.key(s.buffer) for _, s in statements(items) if self.plan.buffers[s.buffer].place != "scalar"
         }
         self.written |= {self.key(module.targets[x]) for x in copied}
+
+    def within(self, caller: Calling) -> None:
+        """What is known of the loops around the call."""
+        self.extents |= caller.extents
+        self.blocks |= caller.blocks
+        self.present = caller.present | caller.rows.keys()
 
     def key(self, buffer: Node) -> object:
         """What stands for an array: a result that is written over a source is one with it."""
@@ -87,13 +103,15 @@ class KernelBody(Calling):
 
     def viewed(self, x: Given, name: str) -> str:
         """An array argument as it is used, as source."""
+        if isinstance(x, Node) and x in self.present:
+            return f"m.array_{CODE[x.dtype]}({name}, {self.module.shape(x.shape[1:])})"
         if isinstance(x, Node):
             return self.view("array", x, name)
         return f"m.array_i8({name}, (1,))" if isinstance(x, Count) else name
 
     def array(self, buffer: Node) -> str:
         b = self.plan.buffers.get(buffer)
-        if b is not None and b.place == "local" and b.first == b.last:
+        if b is not None and b.place == "local" and b.first == b.last and b.home is self.own:
             return self.local(buffer)
         if b is not None and b.base is not None:
             return self.part(buffer, b.base, b.offset)
@@ -102,7 +120,15 @@ class KernelBody(Calling):
         if b is not None and b.place == "tape" and not self.counted.keys().isdisjoint(counts(buffer.shape)):
             return self.taped(buffer)
         key = self.key(buffer)
-        return self.argument(key, buffer, "out" if key in self.written else "x")
+        name = self.argument(key, buffer, "out" if key in self.written else "x")
+        if buffer in self.present:
+            self.rows[buffer] = name
+        return name
+
+    def given(self, x: Given, scope: Scope) -> str:
+        if isinstance(x, (Node, Slot, Count)):
+            return super().given(x, scope)
+        return self.argument(x, x, "work")
 
     def tape(self, buffer: Node) -> str:
         return f"{self.argument(Slot(buffer), Slot(buffer), 'tape')}, 0"
@@ -131,12 +157,13 @@ class KernelBody(Calling):
 
 
 class Sizes(dict[Symbol, str]):
-    """The names of symbolic dimensions, given in the order in which they are asked for."""
+    """The names of symbolic dimensions, or of variables of loops around, given in the order they are asked for."""
 
-    def __init__(self, body: KernelBody):
+    def __init__(self, body: KernelBody, hint: str):
         super().__init__()
         self.body = body
+        self.hint = hint
 
     def __missing__(self, s: Symbol) -> str:
-        name = self[s] = self.body.sizes[s] = self.body.names.claim("n")
+        name = self[s] = self.body.sizes[s] = self.body.names.claim(self.hint)
         return name

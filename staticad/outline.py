@@ -203,7 +203,7 @@ class MainBody(Calling):
             for x, array in zip(kernel.arrays, arrays, strict=True)
         ]
         given += [*(f"({sums}, {size(at)})" for at in places.values()), *(self.scalars[x] for x in outlined.scalars)]
-        call = f"{name}({', '.join([chunks, n, *given, *(self.module.sizes[s] for s in kernel.sizes)])})"
+        call = f"{name}({', '.join([chunks, n, *given, *map(self.name_of, kernel.sizes)])})"
         lines.append(f"status = {call}" if failure else call)
         for x, at in places.items():
             node = parallel.scalars.get(x, x)

@@ -67,7 +67,7 @@ class Buffer:
     ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop`` the steps between which it must
     be kept: of such items, and of what is directly inside of them. ``base`` is set where other buffers of the same item
     have some of its memory at other steps: where what they have together begins. ``home`` is the part of the program
-    that has all its uses; None: there is none.
+    that has all its uses, as long as it is needed; None: there is none but all of it.
     """
 
     node: Node
@@ -156,8 +156,8 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         every = whole or bool(counts(node.shape))  # what is on the tape is there as a whole
         axes, blocks, passing = (tuple(range(len(node.shape))), {}, False) if every else kept_axes(node, found)
         first, last = min(u.position for u in found), max(u.position for u in found)
-        home = found[0].part if len({u.part for u in found}) == 1 else None
-        apart = bool(functions) and home is None
+        home = common(node, found) if functions else None
+        apart = any(u.part is not home for u in found)
         if node in copied:
             place, last = "work", len(schedule.body)
         elif whole:
@@ -328,6 +328,27 @@ def step_reads(storage: Storage, step: Step) -> Reads:
     return reads
 
 
+def common(node: Node, uses: Sequence[Use]) -> Part | None:
+    """The innermost part of a program that has all uses of a buffer, and all of its value's life: no loop around goes
+    on with what an earlier step has left."""
+    chains = [u.part.chain() if u.part is not None else [] for u in uses]
+    shared = set(chains[0]).intersection(*chains[1:])
+    home = found = next((part for part in chains[0] if part in shared), None)
+    while found is not None:
+        if not all(node in loop.inside or fixed_axes(loop, node, uses) for loop in found.around):
+            home = found.caller
+        found = found.caller
+    return home
+
+
+def fixed_axes(loop: Loop, node: Node, uses: Sequence[Use]) -> list[int]:
+    """The axes of a buffer whose coordinate is the variable of a loop in every use."""
+    if any(u.index is None for u in uses):
+        return []
+    axes = range(len(node.shape))
+    return [axis for axis in axes if all(u.index and loop.fixes(u.index[axis], u.path) for u in uses)]
+
+
 def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[tuple[int, ...], dict[int, Loop], bool]:
     """The axes of a buffer that must exist at once, and those of them of which one block must.
 
@@ -343,7 +364,7 @@ def kept_axes(node: Node, uses: Sequence[Use]) -> tuple[tuple[int, ...], dict[in
         if node in loop.inside:
             passing = passing or depth == 0
             continue
-        fixed = [axis for axis in axes if all(u.index and loop.fixes(u.index[axis], u.path) for u in uses)]
+        fixed = [axis for axis in fixed_axes(loop, node, uses) if axis in axes]
         if not fixed:
             break
         passing = passing or depth == 0

@@ -46,6 +46,10 @@ class Stats:
     that live at one time; ``compile_seconds`` by stage; ``cache_hit``: native code came from disk;
     ``functions``: kernel functions, of which ``functions_compiled`` were known neither to the process nor on disk;
     ``peak_bytes``: the most memory that the process had until then (0 where the platform does not tell).
+
+    What compiling takes is bounded: functions are compiled one after another, and each is of a weight (nodes, six more
+    for a loop) of at most 600, or one loop nest of at most 4,000; longer programs, and loops that do more in a step,
+    are functions that call others.
     """
 
     kernels: int

@@ -238,6 +238,19 @@ def split_iteration() -> Case:
     return Case([x], [y, ad.grad(ad.sum(y), x)], part_weight=PART_WEIGHT)
 
 
+def split_recurrence() -> Case:
+    """Of a loop with much in a step, parts of the step are functions, which are told what step it is."""
+    x, w = ad.input("x", (4,)), ad.input("w", (4, 4))
+
+    def step(c: Any, _: Any) -> tuple[Any, Any]:
+        for _ in range(3):
+            c = ad.tanh(c @ w) + ad.mean(c)
+        return c, c
+
+    _, ys = ad.scan(step, x, None, length=5)
+    return Case([x, w], [ys], part_weight=PART_WEIGHT)
+
+
 def branches() -> Case:
     """Of a choice, one branch is computed, of its gradient too."""
     k, x = ad.input("k", (), "int64"), ad.input("x", ("n",))
@@ -260,7 +273,7 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
         cumulative_sum, stencil, neighbours, convolution, products, scalars, swap, reverse, adam, integers, reductions,
-        factors, recurrence, horner, iteration, split_iteration, branches, split,
+        factors, recurrence, horner, iteration, split_iteration, split_recurrence, branches, split,
     )
 }
 # fmt: on

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import generate
 
 import staticad as ad
 from staticad import division
@@ -96,3 +97,149 @@ def test_equal_loops_of_unknown_length_share_a_function(monkeypatch: pytest.Monk
         counts.append(len(re.findall(r"while True:", f.source)))
         agree(f, outputs, {x: X})
     assert counts == [1, 1, 1]
+
+
+# ---- inside of loops whose steps follow each other, and of choices
+
+Program = tuple[list[Any], list[Any]]
+
+
+def weights(depth: int, size: int) -> list[Any]:
+    return [ad.input(f"w{k}", (size, size)) for k in range(depth)]
+
+
+def layers(depth: int) -> Program:
+    """A scan over many layers, with its gradient."""
+    x, ws = ad.input("x", (4, 8)), weights(depth, 8)
+
+    def step(c: Any, _: Any) -> tuple[Any, Any]:
+        for w in ws:
+            c = ad.tanh(c @ w)
+        return c, ad.sum(c)
+
+    y, ys = ad.scan(step, x, None, length=3)
+    loss = ad.sum(y * y) + ad.sum(ys)
+    return [x, *ws], [loss, *ad.grad(loss, [x, *ws])]
+
+
+def open_layers(depth: int) -> Program:
+    """The same with a number of steps that is not known before: what they leave is on the tape."""
+    x, ws = ad.input("x", (4, 8)), weights(depth, 8)
+
+    def step(state: Any) -> Any:
+        c, k = state
+        for w in ws:
+            c = ad.tanh(c @ w)
+        return c, k + 1
+
+    y, steps = ad.while_loop(lambda state: state[1] < 3, step, (x, ad.asarray(0)))
+    loss = ad.sum(y * y)
+    return [x, *ws], [loss, steps, *ad.grad(loss, [x, *ws])]
+
+
+def numbers(depth: int) -> Program:
+    """A step of many scalars, which go from function to function."""
+    x, a = ad.input("x", ()), ad.input("a", (depth,))
+
+    def step(state: Any, _: Any) -> tuple[Any, Any]:
+        p, q = state
+        for k in range(depth):
+            t = ad.sin(p * a[k])
+            p, q = q + t * t * 0.1, p * 0.5 - t
+        return (p, q), p * q
+
+    (p, q), ys = ad.scan(step, (x, x * 2.0), None, length=6)
+    loss = p + q + ad.sum(ys)
+    return [x, a], [loss, *ad.grad(loss, [x, a])]
+
+
+def lanes(depth: int) -> Program:
+    """Scans beside each other, so that there is a loop around the one that is divided."""
+    x, ws = ad.input("x", (5, 4)), weights(depth, 4)
+
+    def one(v: Any) -> Any:
+        def step(c: Any, _: Any) -> tuple[Any, Any]:
+            for w in ws:
+                c = ad.sin(c @ w) - ad.mean(c)
+            return c, c[0]
+
+        y, ys = ad.scan(step, v, None, length=3)
+        return ad.sum(y * y) + ad.sum(ys)
+
+    loss = ad.sum(ad.func.vmap(one)(x))
+    return [x, *ws], [loss, *ad.grad(loss, [x, *ws])]
+
+
+def inner(depth: int) -> Program:
+    """Loops of unknown length and choices in the steps of another loop."""
+    x, w = ad.input("x", (4,)), ad.input("w", (4, 4))
+
+    def step(c: Any, _: Any) -> tuple[Any, Any]:
+        for k in range(depth):
+            c = ad.while_loop(lambda y, k=k: ad.sum(y * y) > 0.3 + 0.1 * k, lambda y: ad.sin(y) * 0.7, c + 1.0)
+            c = ad.cond(ad.sum(c) > 0, lambda c: ad.tanh(c @ w) - ad.mean(c), lambda c: c * 2.0, c)
+        return c, c[1]
+
+    y, ys = ad.scan(step, x, None, length=3)
+    return [x, w], [ad.sum(y) + ad.sum(ys), y]
+
+
+def choices(depth: int) -> Program:
+    """Choices and scans in the steps of a loop of unknown length, with its gradient."""
+    x, w = ad.input("x", (4,)), ad.input("w", (4, 4))
+
+    def step(state: Any) -> Any:
+        c, i = state
+        for k in range(depth):
+            c = ad.cond(ad.sum(c) > 0.1 * k, lambda c: ad.tanh(c @ w) - ad.mean(c), lambda c: c * 1.5, c)
+            v, _ = ad.scan(lambda a, _, k=k: (ad.sin(a @ w) + 0.1 * k, None), c, None, length=2)
+            c = c * 0.5 + v
+        return c, i + 1
+
+    y, steps = ad.while_loop(lambda state: state[1] < 4, step, (x, ad.asarray(0)))
+    loss = ad.sum(y * y)
+    return [x, w], [loss, steps, *ad.grad(loss, [x, w])]
+
+
+@pytest.mark.parametrize(
+    ("program", "depth"), [(layers, 4), (open_layers, 4), (numbers, 8), (lanes, 3), (inner, 2), (choices, 2)]
+)
+def test_steps_of_loops_are_divided(program: Any, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, outputs = program(depth)
+    rng = np.random.default_rng(1)
+    given = {x: rng.normal(size=x.shape) * 0.5 for x in inputs}
+    f = divided(monkeypatch, inputs, outputs)
+    calls = re.findall(r"^ {8,}(?:status = )?\w+_kernel\w*\(", f.source, re.MULTILINE)
+    assert len(calls) >= depth  # in loops
+    agree(f, outputs, given)
+    agree(f, outputs, given)
+
+
+def texts(f: Function) -> list[str]:
+    """The text of each function but the main one."""
+    return re.split(r"^@", f.source, flags=re.MULTILINE)[1:-1]
+
+
+def loops(text: str) -> int:
+    return len(re.findall(r"^ *(?:for|while) ", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("program", [layers, open_layers])
+def test_functions_are_bounded_however_much_a_step_does(program: Any) -> None:
+    found: list[tuple[int, int]] = []
+    for depth in (10, 60, 120):
+        functions = texts(generate(*program(depth)))
+        assert max(map(loops, functions)) <= division.PART_WEIGHT // division.LOOP_COST
+        found.append((len(functions), max(map(loops, functions))))
+    # Layers are alike, so there are few functions; of the loops over steps only calls are left.
+    assert all(count < 40 and most < 10 for count, most in found[1:])
+
+
+def test_functions_of_long_programs_are_bounded() -> None:
+    x, ws = ad.input("x", ("n", 8)), weights(150, 8)
+    y = x
+    for w in ws:
+        y = ad.tanh(y @ w)
+    loss = ad.sum(y * y)
+    functions = texts(generate([x, *ws], [loss, *ad.grad(loss, ws)]))
+    assert max(map(loops, functions)) <= division.PART_WEIGHT // division.LOOP_COST

@@ -76,11 +76,14 @@ class Kernel(Direct):
 
     def __init__(self, function: FunctionType, signature: str) -> None:
         code = function.__code__
-        content = (signature, code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_argcount)
+        known = [function.__globals__.get(name) for name in code.co_names]
+        called = {x.name: x for x in known if isinstance(x, Kernel)}
+        names = tuple(called[name].symbol if name in called else name for name in code.co_names)
+        content = (signature, code.co_code, code.co_consts, names, code.co_varnames, code.co_argcount)
         self.function, self.types, self.name = function, parse_kernel(signature), function.__name__
         self.symbol = f"{link.PREFIX}kernel_{digest(repr(content))[:32]}"
-        raises = (name == "user" or getattr(getattr(library, name, None), "raises", False) for name in code.co_names)
-        self.raises = any(raises)
+        found = [*called.values(), *(getattr(library, name, None) for name in code.co_names)]
+        self.raises = "user" in code.co_names or any(getattr(x, "raises", False) for x in found)
         self.fresh = False
 
     def ready(self) -> None:
@@ -128,7 +131,7 @@ def kernel(signature: str) -> Callable[[FunctionType], Any]:
 
     It is called with C-contiguous arrays (or places, see `memory.at`) for pointers, makes arrays of them with
     ``m.array_f4(x, shape)``, and returns a status code. Arrays that it writes overlap no other argument. What it does
-    depends on its text and its arguments alone: no variable of the module, no other kernel function.
+    depends on its text, its arguments and the kernel functions before it that it calls: no variable of the module.
     """
 
     def decorate(function: FunctionType) -> Any:
