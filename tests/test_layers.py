@@ -38,7 +38,7 @@ LAYERS = """
     loops expressions
     store
     tiles interchange division effort
-    lanes
+    lanes placing
     schedule residuals
     plan
     parallel products carries scopes runs straight
@@ -71,9 +71,9 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
             "implicit"}
-LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "division", "schedule",
-            "residuals", "effort", "plan", "parallel", "products", "carries", "scopes", "runs", "straight", "arrays",
-            "elements", "leaves", "body", "calling", "kernels", "outline", "emit", "report"}
+LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "placing", "division",
+            "schedule", "residuals", "effort", "plan", "parallel", "products", "carries", "scopes", "runs",
+            "straight", "arrays", "elements", "leaves", "body", "calling", "kernels", "outline", "emit", "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},
