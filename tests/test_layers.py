@@ -39,7 +39,7 @@ LAYERS = """
     store
     tiles interchange division effort
     lanes placing
-    schedule residuals
+    schedule residuals workspace
     plan
     parallel products carries scopes runs straight
     arrays
@@ -72,8 +72,9 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
             "implicit"}
 LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "placing", "division",
-            "schedule", "residuals", "effort", "plan", "parallel", "products", "carries", "scopes", "runs",
-            "straight", "arrays", "elements", "leaves", "body", "calling", "kernels", "outline", "emit", "report"}
+            "schedule", "residuals", "effort", "workspace", "plan", "parallel", "products", "carries", "scopes",
+            "runs", "straight", "arrays", "elements", "leaves", "body", "calling", "kernels", "outline", "emit",
+            "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},
