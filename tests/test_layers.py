@@ -88,8 +88,8 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "closures", "control", "branches", "calls", "foreign", "matrices",
-    "linear_algebra", "determinants", "table",
+    "views", "reductions", "products", "indexing", "scatter", "closures", "control", "branches", "calls", "foreign",
+    "matrices", "linear_algebra", "determinants", "table",
 ]
 # fmt: on
 
