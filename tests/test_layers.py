@@ -60,6 +60,7 @@ LAYERS = """
     special
     function directions
     sparse tracing
+    stand_ins
     func draw testing
     ""
 """
