@@ -18,10 +18,10 @@ from staticad.kernels import KernelBody, described
 from staticad.loops import Item, Loop
 from staticad.lowering import Update
 from staticad.parallel import Parallel, count, merging, spare_units
-from staticad.plan import aligned
 from staticad.runs import Run
 from staticad.scopes import Module, Scope
 from staticad.shapes import Dim, add
+from staticad.workspace import aligned
 
 Piece = TypeVar("Piece", Node, "Given")
 

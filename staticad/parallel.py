@@ -16,8 +16,9 @@ from staticad.effort import units
 from staticad.ir import Node
 from staticad.loops import Coordinates, Item, Loop, Start, Step, Tile, statements
 from staticad.lowering import Contract, Reduce, Update, extents
-from staticad.plan import Plan, Use, aligned, item_uses
+from staticad.plan import Plan, Use, item_uses
 from staticad.shapes import Dim, add, floordiv, known_ge, maximum, mul, product, substitute, symbols
+from staticad.workspace import aligned
 
 #: `staticad.compile`'s choice: where the work seems to pay for it, wherever it is possible, nowhere.
 Mode: TypeAlias = 'Literal["auto"] | bool'

@@ -9,8 +9,9 @@ from staticad.effort import item_flops
 from staticad.ir import Node
 from staticad.loops import Item, Loop, Tile, Whole, count_loops, dump
 from staticad.parallel import shared
-from staticad.plan import Plan, Use, item_uses, liveness_bound
+from staticad.plan import Plan, Use, item_uses
 from staticad.shapes import Dim, add, known_ge, mul, product, symbols
+from staticad.workspace import liveness_bound
 
 if TYPE_CHECKING:
     from staticad.pipeline import Compiled

@@ -18,6 +18,7 @@ from staticad.ops import (
     logic,
     products,
     reductions,
+    scatter,
     sources,
     transcendental,
     views,
@@ -167,8 +168,8 @@ class RandomGraph:
         axes = [a for a, d in enumerate(x.shape) if d == n]
         if not axes:
             return None
-        op = self.r.choice([indexing.scatter_add, indexing.scatter_set])
-        if op is indexing.scatter_set:  # duplicates leave the order open
+        op = self.r.choice([scatter.scatter_add, scatter.scatter_set])
+        if op is scatter.scatter_set:  # duplicates leave the order open
             return indexing.update_slice(x, x * 0.5, start=(0,) * len(x.shape), step=(1,) * len(x.shape))
         return op(x, transcendental.sin(x), self.index, axes=(axes[0],), at=axes[0])
 

@@ -38,8 +38,8 @@ LAYERS = """
     loops expressions
     store
     tiles interchange division effort
-    lanes
-    schedule residuals
+    lanes placing
+    schedule residuals workspace
     plan
     parallel products carries scopes runs straight
     arrays
@@ -60,6 +60,7 @@ LAYERS = """
     special
     function directions
     sparse tracing
+    stand_ins
     func draw testing
     ""
 """
@@ -71,9 +72,10 @@ JOINED = {part: joined for line in LINES for joined in line for part in joined.s
 # fmt: off
 PROGRAMS = {"tensor", "functions", "creation", "linalg", "evaluate", "derivatives", "nn", "optim", "random", "special",
             "implicit"}
-LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "division", "schedule",
-            "residuals", "effort", "plan", "parallel", "products", "carries", "scopes", "runs", "straight", "arrays",
-            "elements", "leaves", "body", "calling", "kernels", "outline", "emit", "report"}
+LOWERED  = {"costs", "loops", "expressions", "store", "tiles", "interchange", "lanes", "placing", "division",
+            "schedule", "residuals", "effort", "workspace", "plan", "parallel", "products", "carries", "scopes",
+            "runs", "straight", "arrays", "elements", "leaves", "body", "calling", "kernels", "outline", "emit",
+            "report"}
 BLIND: dict[str, set[str]] = {
     "lowering": {"ops"},
     "ops":      {"autodiff"},
@@ -87,8 +89,8 @@ BLIND: dict[str, set[str]] = {
 # fmt: off
 OPS = [
     "rules", "sources", "pointwise", "creation", "logic", "arithmetic", "transcendental", "special",
-    "views", "reductions", "products", "indexing", "closures", "control", "branches", "calls", "foreign", "matrices",
-    "linear_algebra", "determinants", "table",
+    "views", "reductions", "products", "indexing", "scatter", "closures", "control", "branches", "calls", "foreign",
+    "matrices", "linear_algebra", "determinants", "table",
 ]
 # fmt: on
 

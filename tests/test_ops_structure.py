@@ -10,11 +10,11 @@ from staticad import shapes
 from staticad.errors import AxisError, DTypeError, ShapeError
 from staticad.ir import ArrayType, Node, Op, toposort
 from staticad.lowering import At, Contract, Reduce, Source, Uninitialised, Update, View
-from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, views
+from staticad.ops import arithmetic, creation, indexing, logic, products, reductions, scatter, views
 from staticad.ops.rules import no_jvp, no_vjp
 from staticad.shapes import Symbol, dim, symbol
 
-MODULES = (views, reductions, products, indexing)
+MODULES = (views, reductions, products, indexing, scatter)
 BELOW = {op for module in (arithmetic, creation, logic) for op in vars(module).values() if isinstance(op, Op)}
 OPS = {op.name: op for module in MODULES for op in vars(module).values() if isinstance(op, Op) and op not in BELOW}
 CASES = [pytest.param(op, case, id=f"{name}-{k}") for name, op in OPS.items() for k, case in enumerate(op.examples())]

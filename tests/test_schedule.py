@@ -21,7 +21,7 @@ def tree(given: list[ad.Tensor], *outputs: ad.Tensor, merge: bool = True) -> str
     """The loop tree of a program, loop variables numbered from 0 as they appear."""
     raw = simplify(Graph(tuple(x.node for x in given), tuple(out.node for out in outputs)))
     names = node_names(dict.fromkeys([*raw.inputs, *raw.nodes]))
-    with mock.patch("staticad.schedule.LOOK_BACK", 64 if merge else 0):
+    with mock.patch("staticad.placing.LOOK_BACK", 64 if merge else 0):
         body = schedule(raw).body
     return renumbered(dump(body, lambda node: label(node, names)))
 
@@ -283,7 +283,7 @@ def test_a_scatter_follows_the_copy_of_its_base() -> None:
 
 def test_what_does_not_fit_in_one_loop_goes_to_the_next() -> None:
     y = ad.exp(X)
-    with mock.patch("staticad.schedule.LOOP_WEIGHT", 3):
+    with mock.patch("staticad.placing.LOOP_WEIGHT", 3):
         text = tree([X], y, ad.sin(X), ad.cos(X), ad.tan(X))
     assert text.count("range(n)") > 1
 

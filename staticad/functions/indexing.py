@@ -40,6 +40,7 @@ from staticad.functions.operands import (
 from staticad.ir import ArrayType, Node, Op
 from staticad.ops import indexing as primitive
 from staticad.ops import views
+from staticad.ops.scatter import scatter_add, scatter_max, scatter_min, scatter_multiply, scatter_set
 from staticad.shapes import Dim, Expr, Shape, floordiv, maximum, minimum
 from staticad.tensor import Array, ArrayLike, Tensor, wrap
 
@@ -299,23 +300,23 @@ class Update:
 
     def set(self, values: ArrayLike) -> Tensor:
         """The elements replaced by ``values``."""
-        return self._update("set", values, primitive.scatter_set, None)
+        return self._update("set", values, scatter_set, None)
 
     def add(self, values: ArrayLike) -> Tensor:
         """``values`` added to the elements."""
-        return self._update("add", values, primitive.scatter_add, elementwise.add)
+        return self._update("add", values, scatter_add, elementwise.add)
 
     def multiply(self, values: ArrayLike) -> Tensor:
         """The elements multiplied by ``values``."""
-        return self._update("multiply", values, primitive.scatter_multiply, elementwise.multiply)
+        return self._update("multiply", values, scatter_multiply, elementwise.multiply)
 
     def min(self, values: ArrayLike) -> Tensor:
         """The lesser of each element and its value."""
-        return self._update("min", values, primitive.scatter_min, elementwise.minimum)
+        return self._update("min", values, scatter_min, elementwise.minimum)
 
     def max(self, values: ArrayLike) -> Tensor:
         """The greater of each element and its value."""
-        return self._update("max", values, primitive.scatter_max, elementwise.maximum)
+        return self._update("max", values, scatter_max, elementwise.maximum)
 
     def _update(self, what: str, values: ArrayLike, scatter: Op, combine: elementwise.Binary | None) -> Tensor:
         s = select(self.x.node.type, self.key)

@@ -19,6 +19,7 @@ from staticad.ops import (
     logic,
     products,
     reductions,
+    scatter,
     sources,
     special,
     transcendental,
@@ -26,8 +27,8 @@ from staticad.ops import (
 )
 
 FAMILIES = (
-    sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, control,
-    branches, calls, foreign, linear_algebra, determinants,
+    sources, creation, arithmetic, logic, transcendental, special, views, reductions, products, indexing, scatter,
+    control, branches, calls, foreign, linear_algebra, determinants,
 )  # fmt: skip
 
 
