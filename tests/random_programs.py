@@ -73,6 +73,8 @@ ALONG: list[tuple[str, Callable[[float, int], float]]] = [
     ("p.roll({0}, 1, axis={axis})", lambda a, n: a),
 ]  # fmt: skip
 
+#: Sizes that may be none.
+EMPTY = {"t", 0}
 #: What an n counts as in a bound; the sizes a test gives are no larger.
 MOST = 4
 
@@ -228,7 +230,7 @@ class Writer:
         axes = sorted(self.r.sample(range(len(x.shape)), self.r.randint(1, len(x.shape))))
         gone = tuple(x.shape[k] for k in axes)
         text, bound = self.r.choice(REDUCE)
-        if "t" in gone and any(name in text for name in OF_SOME):
+        if not EMPTY.isdisjoint(gone) and any(name in text for name in OF_SOME):
             return None
         kept = self.r.random() < 0.2
         shape = tuple(1 if k in axes else d for k, d in enumerate(x.shape) if kept or k not in axes)
@@ -281,7 +283,7 @@ class Writer:
 
     def index(self) -> Var | None:
         """An element or a row, at a place known or not; several; each the other way round."""
-        x = self.float_(lambda x: len(x.shape) > 0 and x.shape[0] != "t")
+        x = self.float_(lambda x: len(x.shape) > 0 and x.shape[0] not in EMPTY)
         if x is None:
             return None
         rest = x.shape[1:]
@@ -293,7 +295,7 @@ class Writer:
 
     def update(self) -> Var | None:
         """``x.at[...]``, of an element, a row, or of several."""
-        x = self.float_(lambda x: len(x.shape) > 0 and x.shape[0] != "t")
+        x = self.float_(lambda x: len(x.shape) > 0 and x.shape[0] not in EMPTY)
         if x is None:
             return None
         size, rest = size_text(x.shape[0]), x.shape[1:]
@@ -304,7 +306,7 @@ class Writer:
             return self.emit(f"{{0}}.at[{{1}} % {size}].add({{2}})", [x, at, y], x.shape, x.bound + MOST * y.bound)
         k, y = self.integer(), self.of(rest)
         places = [("0", 1), ("-1", 1), ("{1} % " + size, 3)]
-        if rest and rest[0] != "t":
+        if rest and rest[0] not in EMPTY:
             places.append((f"{{1}} % {size}, 0", 2))
         place = self.r.choices([a for a, _ in places], [b for _, b in places])[0]
         if "," in place:
@@ -321,11 +323,11 @@ class Writer:
 
     def associative(self) -> Var | None:
         text, count_ = self.r.choice(ASSOCIATIVE)
-        x = self.float_(lambda x: len(x.shape) > 0 and x.shape[0] != "t")
+        x = self.float_(lambda x: len(x.shape) > 0 and x.shape[0] not in EMPTY)
         if x is None:
             return None
         axis = self.r.randrange(len(x.shape))
-        axis = 0 if x.shape[axis] == "t" else axis
+        axis = 0 if x.shape[axis] in EMPTY else axis
         end = f", reverse={self.r.random() < 0.5}, axis={axis})"
         if count_ == 1:
             return self.emit(f"p.associative_scan({text}, 0.9 * p.tanh({{0}}){end}", [x], x.shape, count(x.shape))
