@@ -33,7 +33,7 @@ class Buffer:
     ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop`` the steps between which it must
     be kept: of such items, and of what is directly inside of them. ``base`` is set where other buffers of the same item
     have some of its memory at other steps: where what they have together begins. ``home`` is the part of the program
-    that has all its uses; None: there is none.
+    that has all its uses, as long as it is needed; None: there is none but all of it.
     """
 
     node: Node
