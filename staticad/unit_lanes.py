@@ -101,9 +101,8 @@ def total(node: Node, args: Sequence[Laned | Node], spots: Spots, lanes: Shape) 
     """A reduction over the axis that a lane counts along, which is a sum since it is linear, has a single term there:
     the lane's. A running one has as many as it keeps."""
     x, lower = args[0], node.op.lower
-    assert isinstance(x, Laned)
     assert isinstance(lower, Reduce)
-    if lower.running:
+    if lower.running or len(args) > 1 or not isinstance(x, Laned):
         return None
     axes: tuple[int, ...] = node.params["axes"]
     single = [spot for spot in spots if spot in axes]

@@ -456,7 +456,7 @@ def test_ctrl_c_ends_a_loop() -> None:
 def test_how_often_a_loop_ran_is_known_to_all_that_follows(weight: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its backward pass, too, where it leaves nothing but that, and the program is large enough to be divided."""
     if weight is not None:
-        monkeypatch.setattr("staticad.plan.PART_WEIGHT", weight)
+        monkeypatch.setattr("staticad.division.PART_WEIGHT", weight)
     n, x = ad.input("n", (), "int64"), ad.input("x", (5,))
     y = ad.while_loop(lambda s: s[0] < n, lambda s: (s[0] + 1, s[1] * 2.0), (0, x))[1]
     g = ad.grad(ad.sum(y * ad.sin(x)), x)

@@ -68,6 +68,8 @@ class Functions:
     """The user's functions by their symbols."""
 
     def __getattr__(self, symbol: str) -> Any:
+        if symbol not in known:
+            raise AttributeError(f"no user's function has the symbol {symbol!r}")
         return (Plain if settings.plain() else Linked)(known[symbol])
 
 
