@@ -243,12 +243,14 @@ def undisturbed() -> Iterator[None]:
 def costs(program: Program, workload: Workload) -> dict[str, Any] | None:
     """What staticad says of its generated code, with the symbolic sizes filled in; None for a peer's program."""
     import staticad as ad
-    from staticad.shapes import evaluate
+    from staticad.shapes import evaluate, symbols
 
     f = getattr(program, "func", None)
     if not isinstance(f, ad.Function):
         return None
     s = f.stats
+    if any(size.kind == "count" for x in (s.flops, s.bytes_read, s.bytes_written) for size in symbols(x)):
+        return None  # how many steps a loop takes is known after a call
 
     def number(x: Any) -> int:
         return evaluate(x, workload.sizes)
