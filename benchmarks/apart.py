@@ -24,7 +24,9 @@ from benchmarks.timing import First, Pace, Start
 from benchmarks.workload import Array, Workload, all_workloads
 
 PATIENCE = 5.0  # seconds for a process to end
-QUIET, SOON = 0.002, 0.3  # of so many seconds a process at rest uses less than a quarter; how long that may take
+# Of so many seconds a process at rest uses less than a quarter, and how long coming to rest may take. A thread's time
+# is counted at the ticks of its core alone, 1 to 10 ms apart: within less, one that waits actively seems to sleep.
+QUIET, SOON = 0.025, 0.5
 
 
 @dataclass(frozen=True)

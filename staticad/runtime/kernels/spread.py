@@ -18,8 +18,8 @@ from staticad.runtime import flow, threads
 from staticad.runtime.flow import placed
 from staticad.runtime.kernels.team import BYTE, CHUNK, INT, WORD, c_function, define, entry, job, word
 
-#: Units of estimated work (32 are about a nanosecond, 20 microseconds in all) that a chunk should have at least.
-UNITS, LEAST = 32, 640_000
+#: Units of estimated work (32 are about a nanosecond, 16 microseconds in all) that a chunk should have at least.
+UNITS, LEAST = 32, 512_000
 
 CHUNKS = ir.FunctionType(WORD, [WORD] * 3)  # (count, work, more) -> chunks
 RUN = ir.FunctionType(WORD, [CHUNK.as_pointer(), BYTE, WORD])
