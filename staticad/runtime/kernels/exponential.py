@@ -119,7 +119,8 @@ def reduce(x: Value, bias: float, coefficients: Sequence[float] = ()) -> tuple[V
     rounded = madd(x, LOG2E, magic)
     n = rounded - magic
     r = madd(n, -its.ln2[1], madd(n, -its.ln2[0], x))
-    return madd(r * r, polynomial(r, coefficients or its.exp), r), bits(rounded)
+    square = r * r
+    return madd(square, polynomial(r, coefficients or its.exp, square), r), bits(rounded)
 
 
 def reduce_half(x: Value) -> tuple[Value, Value]:
@@ -177,7 +178,8 @@ def tanh(x: Value) -> Value:
     """``1 - 2 / (exp(2x) + 1)``, but near 0."""
     a = fabs(x)
     square = x * x
-    p, half = reduce_half(within(2 * a, 0.0, form(x).saturated))
+    far = form(x).saturated / 2
+    p, half = reduce_half(2 * select(a > far, far, a))
     near = madd(a * square, polynomial(square, form(x).tanh), a)
     return copysign(select(a < 0.55, near, 1 - 1 / madd(p, half, half + 0.5)), x)
 

@@ -89,7 +89,8 @@ def exp_of_sum(x: Value, rest: Value) -> Value:
     most, less = madd(n, -its.ln2[0], x), n * its.ln2[1]
     r = most - less
     grown = 1 + r
-    more = r * r * polynomial(r, EXP_REST)
+    square = r * r
+    more = square * polynomial(r, EXP_REST, square)
     rest = madd(rest + ((most - r) - less), grown + more, r - (grown - 1))
     first, last = exponential.halves(bits(rounded), its)
     return (grown + (more + rest)) * first * last

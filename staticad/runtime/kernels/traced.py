@@ -88,8 +88,12 @@ def fma(x: Value, y: Any, z: Any) -> Value:
     return x.call("fma", y, z)
 
 
-def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
-    """Horner's rule, from the highest power down."""
+def polynomial(x: Value, coefficients: Sequence[float], square: Value | None = None) -> Value:
+    """Horner's rule, from the highest power down. With the ``square`` of x at hand it goes over odd and even powers
+    apart: as many operations, half of them in a chain."""
+    if square is not None:
+        even, odd = coefficients[-1::-2][::-1], coefficients[-2::-2][::-1]
+        return madd(polynomial(square, odd), x, polynomial(square, even))
     out: Any = x.of(coefficients[0])
     for c in coefficients[1:]:
         out = madd(out, x, c)
