@@ -182,18 +182,19 @@ def in_place(new: Sequence[Use], old: Sequence[Use], checked: int) -> bool:
     new = [u for u in new if u.writes or u.position == first]
     if any(u.index is None for u in [*here, *new]) or any(u.position != first for u in new):
         return False
-    together = [*here, *new]
-    loops = common_prefix([u.path for u in together])
+    return all(read_first(one, other) for one in here for other in new)
+
+
+def read_first(old: Use, new: Use) -> bool:
+    """Whether an element of ``old`` is always read before the one of ``new`` at the same place is used."""
+    assert old.index is not None and new.index is not None
+    coordinates = list(zip(old.index, new.index, strict=True))
     fixed = all(
-        any(
-            all(u.index is not None and loop.fixes(u.index[axis], u.path) for u in together)
-            for axis in range(len(new[0].index or ()))
-        )
-        for loop in loops
+        any(loop.fixes(d, old.path) and loop.fixes(e, new.path) for d, e in coordinates)
+        for loop in common_prefix([old.path, new.path])
     )
-    last_read, first_write = max(u.order for u in here), min(u.order for u in new)
-    same_element = all(u.index == new[0].index and u.path == new[0].path for u in together)
-    return fixed and (last_read < first_write or (last_read == first_write and same_element))
+    same_element = old.index == new.index and old.path == new.path
+    return fixed and (old.order < new.order or (old.order == new.order and same_element))
 
 
 def item_uses(

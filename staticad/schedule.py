@@ -151,7 +151,7 @@ class Builder:
         for _, statement in statements([loop]):
             loop.writes.setdefault(statement.buffer, []).append(())
         loop.inside = set(loop.writes) - set(steps.carries) - set(values)
-        loop.reads |= self.read([*stored, *nodes])
+        loop.reads |= self.read([*stored, *nodes, *wanted, *([steps.condition] if steps.condition else ())])
         loop.weight = len(stored)
         self.add(body, loop)
         for node in results:
