@@ -27,8 +27,8 @@ from staticad import derivatives, transforms
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.function import check_closed
-from staticad.nests import aligned, leaves, rebuild
-from staticad.stand_ins import Call, is_sequence, pair
+from staticad.nests import aligned, is_sequence, leaves, rebuild
+from staticad.stand_ins import Call, pair
 from staticad.tensor import Array, Tensor
 from staticad.tracing import Jitted, Program, Trace, in_trace, is_array
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
 
 from staticad.errors import ShapeError
+
+
+def is_sequence(x: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(x, (tuple, list))
+
+
+def is_dict(x: Any) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(x, Mapping)
 
 
 def leaves(nest: Any) -> Iterator[Any]:
@@ -14,11 +22,11 @@ def leaves(nest: Any) -> Iterator[Any]:
     >>> list(leaves({"a": 1, "b": [2, (3,)]}))
     [1, 2, 3]
     """
-    if isinstance(nest, Mapping):
-        for value in nest.values():  # pyright: ignore[reportUnknownVariableType]
+    if is_dict(nest):
+        for value in nest.values():
             yield from leaves(value)
-    elif isinstance(nest, (tuple, list)):
-        for value in nest:  # pyright: ignore[reportUnknownVariableType]
+    elif is_sequence(nest):
+        for value in nest:
             yield from leaves(value)
     else:
         yield nest
@@ -30,11 +38,11 @@ def places(nest: Any, start: str = "") -> Iterator[str]:
     >>> list(places({"a": 1, "b": [2, (3,)]}, "x"))
     ["x['a']", "x['b'][0]", "x['b'][1][0]"]
     """
-    if isinstance(nest, Mapping):
-        for key, value in nest.items():  # pyright: ignore[reportUnknownVariableType]
+    if is_dict(nest):
+        for key, value in nest.items():
             yield from places(value, f"{start}[{key!r}]")
-    elif isinstance(nest, (tuple, list)):
-        for k, value in enumerate(nest):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    elif is_sequence(nest):
+        for k, value in enumerate(nest):
             yield from places(value, f"{start}[{k}]")
     else:
         yield start
@@ -48,25 +56,24 @@ def aligned(nest: Any, other: Any, say: str) -> Iterator[Any]:
     >>> list(aligned({"a": 1, "b": [2]}, {"b": ["y"], "a": [3, 4]}, "names"))
     [[3, 4], 'y']
     """
-    if isinstance(nest, Mapping):
-        if not isinstance(other, Mapping) or set(other) != set(nest):  # pyright: ignore[reportUnknownArgumentType]
+    if is_dict(nest):
+        if not is_dict(other) or set(other) != set(nest):
             raise ShapeError(f"{say}: expected a {_form(nest)}, got {_form(other)}")
-        for key, value in nest.items():  # pyright: ignore[reportUnknownVariableType]
+        for key, value in nest.items():
             yield from aligned(value, other[key], say)
-    elif isinstance(nest, (tuple, list)):
-        if not isinstance(other, (tuple, list)) or len(other) != len(nest):  # pyright: ignore[reportUnknownArgumentType]
+    elif is_sequence(nest):
+        if not is_sequence(other) or len(other) != len(nest):
             raise ShapeError(f"{say}: expected a {_form(nest)}, got {_form(other)}")
-        for value, item in zip(nest, other, strict=True):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        for value, item in zip(nest, other, strict=True):
             yield from aligned(value, item, say)
     else:
         yield other
 
 
 def _form(nest: Any) -> str:
-    if isinstance(nest, Mapping):
-        return f"dict with the keys {', '.join(map(repr, nest)) or 'none'}"  # pyright: ignore[reportUnknownArgumentType]
-    sized = isinstance(nest, (tuple, list))
-    return type(nest).__name__ + (f" of {len(nest)}" if sized else "")  # pyright: ignore[reportUnknownArgumentType]
+    if is_dict(nest):
+        return f"dict with the keys {', '.join(map(repr, nest)) or 'none'}"
+    return type(nest).__name__ + (f" of {len(nest)}" if is_sequence(nest) else "")
 
 
 def rebuild(nest: Any, values: Iterator[Any]) -> Any:
@@ -75,13 +82,14 @@ def rebuild(nest: Any, values: Iterator[Any]) -> Any:
     >>> rebuild({"a": 1, "b": [2, (3,)]}, iter("xyz"))
     {'a': 'x', 'b': ['y', ('z',)]}
     """
-    if isinstance(nest, Mapping):
-        return {key: rebuild(value, values) for key, value in nest.items()}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(nest, tuple):
-        built = [rebuild(value, values) for value in nest]  # pyright: ignore[reportUnknownVariableType]
-        return type(nest)(*built) if hasattr(nest, "_fields") else tuple(built)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    if isinstance(nest, list):
-        return [rebuild(value, values) for value in nest]  # pyright: ignore[reportUnknownVariableType]
+    if is_dict(nest):
+        return {key: rebuild(value, values) for key, value in nest.items()}
+    if is_sequence(nest):
+        built = [rebuild(value, values) for value in nest]
+        if isinstance(nest, list):
+            return built
+        made: Callable[..., Any] = type(nest)
+        return made(*built) if hasattr(made, "_fields") else tuple(built)
     return next(values)
 
 

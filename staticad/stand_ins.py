@@ -14,14 +14,10 @@ from staticad.errors import DTypeError, GraphError
 from staticad.functions.custom import fitted
 from staticad.functions.operands import as_tensor
 from staticad.ir import Node, substitute
-from staticad.nests import aligned, leaves, rebuild
+from staticad.nests import aligned, is_sequence, leaves, rebuild
 from staticad.ops import sources
 from staticad.tensor import Tensor, Weak, wrap
 from staticad.tracing import as_result, is_array, is_weak
-
-
-def is_sequence(x: Any) -> bool:
-    return isinstance(x, (tuple, list))
 
 
 def pair(name: str, f: Callable[..., Any], out: Any, has_aux: bool) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import update_wrapper, wraps
 from inspect import signature
 from itertools import chain, count
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.operands import as_tensor, assume, differ
 from staticad.ir import Node, Together, substitute, toposort, toposort_until
-from staticad.nests import aligned, leaves, map_leaves, rebuild
+from staticad.nests import aligned, is_dict, is_sequence, leaves, map_leaves, rebuild
 from staticad.ops import calls, creation, sources
 from staticad.ops.closures import read_outside
 from staticad.tensor import Tensor, wrap
@@ -200,14 +200,6 @@ def may_vary(node: Node) -> bool:
     """Whether a derivative by a node may be asked: an input, a parameter, a leaf."""
     given = sources.is_input(node) or sources.is_leaf(node)
     return can_require_grad(node.dtype) and (given or (sources.is_data(node) and not node.params["storage"].constant))
-
-
-def is_sequence(x: Any) -> TypeGuard[Sequence[Any]]:
-    return isinstance(x, (tuple, list))
-
-
-def is_dict(x: Any) -> TypeGuard[Mapping[Any, Any]]:
-    return isinstance(x, Mapping)
 
 
 def positional(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:

@@ -11,12 +11,12 @@ import numpy as np
 
 from staticad.dtypes import as_dtype
 from staticad.foreign import Foreign, Kind
-from staticad.functions.custom import Custom, Invocation, Traced, custom_jvp, custom_vjp, is_dict, is_sequence
+from staticad.functions.custom import Custom, Invocation, Traced, custom_jvp, custom_vjp
 from staticad.functions.manipulation import reshape
 from staticad.functions.operands import as_tensor, operands, weak
 from staticad.ir import ArrayType, Node, Together
 from staticad.lowering import LETTERS
-from staticad.nests import leaves, rebuild
+from staticad.nests import is_dict, is_sequence, leaves, rebuild
 from staticad.ops import creation, foreign
 from staticad.shapes import Dim, as_shape
 from staticad.tensor import Tensor, wrap
