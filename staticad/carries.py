@@ -35,7 +35,7 @@ def settle(schedule: Schedule) -> None:
                 loop.after.remove(item)
         share(schedule, same)
         # What cannot share its memory may still be stored at the end of the loop that makes it.
-        late = {item: store(*makers[item.buffer], item) for item in loop.after if item.buffer in makers}
+        late = {item: store(storage, *makers[item.buffer], item) for item in loop.after if item.buffer in makers}
         uses = inner_uses(storage, loop) if late else {}
         for item, (body, leaf) in late.items():
             writes = [u for u in uses[item.buffer] if u.writes]
@@ -101,11 +101,12 @@ def put_last(storage: Storage, loop: Loop, makers: Mapping[Node, Maker]) -> None
             body.append(body.pop(at))
 
 
-def store(around: Sequence[Loop], leaf: Compute, item: Carry) -> tuple[list[Item], Compute]:
+def store(storage: Storage, around: Sequence[Loop], leaf: Compute, item: Carry) -> tuple[list[Item], Compute]:
     """The carry gets its next value where that is made, behind everything else there."""
     late = Compute(item.buffer, item.buffer, leaf.index, leaf.index, item.node)
     for loop in around:
         loop.writes.setdefault(item.buffer, []).append(leaf.index)
+        loop.reads |= {x for x, _ in storage.element_reads(item.node, leaf.index)}
     around[-1].body.append(late)
     return around[-1].body, late
 

@@ -72,6 +72,7 @@ def turned(storage: Storage, loop: Loop, var: Symbol) -> Turned | None:
         index = along(item.buffer, inner)
         inner.body.append(Compute(item.buffer, item.buffer, index, index, item.node))
         inner.writes.setdefault(item.buffer, []).append(index)
+        inner.reads |= {x for x, _ in storage.element_reads(item.node, index)}
     loop.body, loop.after = [*before, inner], []
     blocks = inner.within = Loop(var, inner.extent, block=size, lanes=True)
     values: dict[Symbol, Dim] = {inner.var: symbol(var)}

@@ -61,6 +61,11 @@ def newly(out: Node, known: dict[Node, None]) -> list[Node]:
     return found
 
 
+def read_inside(items: Sequence[Item]) -> set[Node]:
+    """What the loops and choices among ``items`` say that they read."""
+    return set[Node]().union(*(item.reads for item in items if isinstance(item, (Loop, Choice))))
+
+
 def chosen(body: list[Item], parts: list[tuple[Cut, list[Nest]]]) -> list[Nest] | None:
     """The way to cut a product: the first that joins a loop that is there, else the first that makes one."""
     for _, nests in parts:
@@ -152,6 +157,7 @@ class Builder:
             loop.writes.setdefault(statement.buffer, []).append(())
         loop.inside = set(loop.writes) - set(steps.carries) - set(values)
         loop.reads |= self.read([*stored, *nodes, *wanted, *([steps.condition] if steps.condition else ())])
+        loop.reads |= read_inside([*loop.test, *loop.body])
         loop.weight = len(stored)
         self.add(body, loop)
         for node in results:
@@ -189,7 +195,7 @@ class Builder:
             self.fill(items, stored)
             for node, value in values.items():
                 place(items, self.copied(node, storage.root[node], value))
-            choice.reads |= self.read([*nodes, *values.values()])
+            choice.reads |= self.read([*nodes, *values.values()]) | read_inside(items)
             choice.weight += len(stored) + len(values)
         choice.writes = {statement.buffer for _, statement in statements([choice])}
         everywhere = len(choice.branches)

@@ -179,6 +179,24 @@ def test_derivatives_of_both_modes_and_second_order_are_those_of_jax(name: str) 
         np.testing.assert_allclose(a, e, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["with_jvp", "stopped", "checkpoints", "checkpoint_in_a_loop"])
+def test_derivatives_of_a_jacobian_in_a_graph(name: str) -> None:
+    """Its directions are lanes, over which what does not move stays one array, also where it is replaced later."""
+    program, p = PROGRAMS[name], JaxNames()
+    jax = p.jax
+    xs, w = XS[:2], W
+    jacobian = [jax.jacfwd(lambda w, xs=xs: program(p, xs, w)), jax.jacfwd(lambda xs: program(p, xs, w))]
+    expected = [jax.jvp(f, (x,), (np.cos(x),))[1] for f, x in zip(jacobian, (w, xs), strict=True)]
+    given = [ad.input("xs", (2, 3)), ad.input("w", (3,))]
+    ours = [
+        ad.func.jacfwd(lambda w: program(ad, given[0], w))(given[1]),
+        ad.func.jacfwd(lambda xs: program(ad, xs, given[1]))(given[0]),
+    ]
+    moved = [ad.jvp(y, x, ad.cos(x)) for y, x in zip(ours, reversed(given), strict=True)]
+    for a, e in zip(ad.compile(given, moved)(xs, w), expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-12)
+
+
 def moves_of(given: list[ad.Tensor]) -> list[ad.Tensor]:
     return [ad.cos(x) for x in given]
 

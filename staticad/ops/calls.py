@@ -10,7 +10,7 @@ than the cotangents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,13 +101,14 @@ def _lanes(
     alone = {number(node): node for node in nodes}
     xs, has = nodes[0].args[1:], batched[len(nodes) :]
 
-    def in_lanes(found: Sequence[Node | None], many: Sequence[Node], seeds: Mapping[Node, Node]) -> list[Node | None]:
+    def in_lanes(found: Sequence[Node | None], many: Sequence[Node], seeds: dict[Node, Node]) -> list[Node | None]:
         """What the rule gives for one, for all: the nodes of its call with those of ``many``."""
-        given = {x: y for x, y, x_has in zip(xs, many[0].args[1:], has, strict=True) if x_has}
-        given |= {alone[number(node)].args[0]: node.args[0] for node in many} | {
-            alone[number(node)]: node for node in many
-        }
-        there = iter(batch([x for x in found if x is not None], {**given, **seeds}, lanes))
+        each = list(zip(xs, many[0].args[1:], has, strict=True))
+        given = {x: y for x, y, x_has in each if x_has} | {alone[number(x)].args[0]: x.args[0] for x in many}
+        given |= {alone[number(x)]: x for x in many} | seeds
+        # Operands that are the same for all lanes may have been replaced since.
+        same = {x: y for x, y, x_has in each if not x_has} | {x: x for x in given}
+        there = iter(batch(substitute([x for x in found if x is not None], same), given, lanes))
         return [None if x is None else every(*next(there)) for x in found]
 
     def every(x: Node, x_has: bool) -> Node:
