@@ -5,6 +5,9 @@ Knows the plan and where lines go, not what is computed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from staticad.expressions import CODE, comment
 from staticad.ir import Node
 from staticad.lowering import Source, View
@@ -17,8 +20,11 @@ from staticad.shapes import Shape, Symbol, mul, product
 class Arrays:
     """The names in one function, and the arrays among them.
 
-    ``root`` is the function itself, ``outermost`` the top-level loop or branch that is being written.
+    ``root`` is the function itself, ``outermost`` where views of buffers that take turns are made: they do so between
+    the steps directly inside of an item of the program, so that nothing that is ``nested`` in one sees them change.
     """
+
+    nested = False
 
     def __init__(self, module: Module):
         self.module = module
@@ -63,6 +69,20 @@ class Arrays:
             lines = self.root.lines if b.base is None else self.outermost.lines
             lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
         return self.slots[buffer]
+
+    @contextmanager
+    def turns(self, inside: Scope) -> Iterator[None]:
+        """While what is ``inside`` of a loop is written: what takes turns there has its views there alone."""
+        if self.nested or inside.parent is not self.root:
+            yield
+            return
+        made = set(self.slots)
+        self.outermost = inside
+        yield
+        self.outermost = self.root
+        for buffer in self.slots.keys() - made:
+            if self.plan.buffers[buffer].base is not None:
+                del self.slots[buffer]
 
     def view(self, how: str, buffer: Node, place: str) -> str:
         """An array at some place, as source."""

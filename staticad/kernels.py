@@ -75,6 +75,7 @@ class KernelBody(Calling):
         super().__init__(module.alike(), items, copied, library, asked)
         self.program = module
         self.own = self.plan.parts.get(items[0]) if items else None
+        self.nested = self.own is not None and self.own.caller is not None
         self.arguments: dict[object, tuple[Given, str]] = {}
         self.sizes: dict[Symbol, str] = {}
         self.module.sizes = Sizes(self, "n")
