@@ -69,7 +69,8 @@ class Inliner:
     ) -> list[Node]:
         """``outputs`` with ``given`` replacements of inputs, and loops inlined, as few as they can be.
 
-        What has no operands is made anew: a step or a branch that stores it does so for itself alone. What library functions read from memory is no view of what is ``outside`` of a body, but a copy of it."""
+        What has no operands is made anew: a step or a branch that stores it does so for itself alone. What library
+        functions read from memory is no view of what is ``outside`` of a body, but a copy of it."""
         outputs = joined(merged(outputs))
         copies = {x: sources.stop_gradient(x) for x in outside if isinstance(x.op.lower, View)}
         groups: dict[object, list[Node]] = {}

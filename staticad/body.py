@@ -119,7 +119,7 @@ class Body(Elements):
             # Nothing of the body may be written: what is hoisted out of it would read where there is nothing.
             self.targets |= {s.node: s.target for _, s in statements(loop.body) if isinstance(s, Step)}
         else:
-            with self.turns(inside):
+            with self.opened(inside):
                 self.items_into(loop.body, inside)
                 self.carry_on(loop.after, inside)
         if inside.lines:
@@ -149,7 +149,7 @@ class Body(Elements):
             self.lanes[loop] = steps[full]
             inside = Scope(scope, loop)
             made = set(self.slots)
-            with self.turns(inside):
+            with self.opened(inside):
                 self.items_into(loop.body, inside)
             for buffer in self.slots.keys() - made:
                 if loop in self.plan.buffers[buffer].blocks.values():
@@ -243,7 +243,7 @@ class Body(Elements):
         (number,) = symbols(loop.extent)
         assert isinstance(number, Symbol)
         inside = Scope(scope, loop)
-        with self.turns(inside):
+        with self.opened(inside):
             self.while_step(loop, counted, inside)
         between = self.between(loop, scope)
         scope.lines += [f"{counted} = 0", "while True:", *("    " + line for line in inside.lines)]
@@ -287,7 +287,8 @@ class Body(Elements):
         lines: list[str] = []
         for k, items in enumerate(choice.branches):
             inside = Scope(scope, closed=True)
-            self.items_into(items, inside)
+            with self.opened(inside):
+                self.items_into(items, inside)
             condition = f"not {text}" if two else f"{text} == {k}"
             lines.append("else:" if two and k else f"{'el' if k else ''}if {condition}:")
             lines += ["    " + line for line in inside.lines or ["..."]]
