@@ -5,20 +5,25 @@ Knows the plan and where lines go, not what is computed.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from staticad.expressions import CODE, comment
 from staticad.ir import Node
 from staticad.lowering import Source, View
 from staticad.names import Names
-from staticad.plan import counts
 from staticad.scopes import Failure, Module, Scope
-from staticad.shapes import Shape, Symbol, mul, product
+from staticad.shapes import Shape, Symbol, counts, mul, product
 
 
 class Arrays:
     """The names in one function, and the arrays among them.
 
-    ``root`` is the function itself, ``outermost`` the top-level loop or branch that is being written.
+    ``root`` is the function itself, ``outermost`` where views of buffers that take turns are made: they do so between
+    the steps directly inside of an item of the program, so that nothing that is ``nested`` in one sees them change.
     """
+
+    nested = False
 
     def __init__(self, module: Module):
         self.module = module
@@ -63,6 +68,22 @@ class Arrays:
             lines = self.root.lines if b.base is None else self.outermost.lines
             lines.append(f"{text}  # {comment(buffer.type)} = {buffer.op.name}")
         return self.slots[buffer]
+
+    @contextmanager
+    def opened(self, inside: Scope) -> Generator[None]:
+        """While what is ``inside`` of a loop or a branch is written: what takes turns there has its views there alone,
+        and the numbers of steps that are known there are not known after it."""
+        turning = inside.parent is self.root and inside.loop is not None and not self.nested
+        made = set(self.slots)
+        self.outermost = inside if turning else self.outermost
+        yield
+        if turning:
+            self.outermost = self.root
+            for buffer in self.slots.keys() - made:
+                if self.plan.buffers[buffer].base is not None:
+                    del self.slots[buffer]
+        for number in [s for s, scope in self.counted.items() if scope is inside]:
+            del self.counted[number], self.module.sizes[number]
 
     def view(self, how: str, buffer: Node, place: str) -> str:
         """An array at some place, as source."""

@@ -69,7 +69,8 @@ class Inliner:
     ) -> list[Node]:
         """``outputs`` with ``given`` replacements of inputs, and loops inlined, as few as they can be.
 
-        What library functions read from memory is no view of what is ``outside`` of a body, but a copy of it."""
+        What has no operands is made anew: a step or a branch that stores it does so for itself alone. What library
+        functions read from memory is no view of what is ``outside`` of a body, but a copy of it."""
         outputs = joined(merged(outputs))
         copies = {x: sources.stop_gradient(x) for x in outside if isinstance(x.op.lower, View)}
         groups: dict[object, list[Node]] = {}
@@ -91,7 +92,8 @@ class Inliner:
                 args = tuple(new[x] for x in node.args)
                 if isinstance(node.op.lower, Call):
                     args = tuple(copies.get(x, x) for x in args)
-                new[node] = node if args == node.args else clone(node, args)
+                same = args == node.args and (args or isinstance(node.op.lower, Source))
+                new[node] = node if same else clone(node, args)
         return [new[x] for x in outputs]
 
     def loop(self, nodes: Sequence[Node], operands: Mapping[Node, Node]) -> dict[Node, Node]:

@@ -109,8 +109,6 @@ class Body(Elements):
     def run_into(self, loop: Loop, run: Run | None, scope: Scope) -> None:
         """All steps of a loop, or one run of them."""
         inside = Scope(scope, loop, ahead=[] if straight(self.plan, loop) else None)
-        if scope is self.root:
-            self.outermost = inside
         if loop.block:
             end = self.variables[loop.end] = self.names.claim(f"{self.variables[loop.var]}_end")
             self.blocks[loop.var] = loop
@@ -121,8 +119,9 @@ class Body(Elements):
             # Nothing of the body may be written: what is hoisted out of it would read where there is nothing.
             self.targets |= {s.node: s.target for _, s in statements(loop.body) if isinstance(s, Step)}
         else:
-            self.items_into(loop.body, inside)
-            self.carry_on(loop.after, inside)
+            with self.opened(inside):
+                self.items_into(loop.body, inside)
+                self.carry_on(loop.after, inside)
         if inside.lines:
             parts = [] if inside.ahead else self.in_parts(loop, scope)
             head = self.head(loop, run)
@@ -149,10 +148,9 @@ class Body(Elements):
                 continue
             self.lanes[loop] = steps[full]
             inside = Scope(scope, loop)
-            if scope is self.root:
-                self.outermost = inside
             made = set(self.slots)
-            self.items_into(loop.body, inside)
+            with self.opened(inside):
+                self.items_into(loop.body, inside)
             for buffer in self.slots.keys() - made:
                 if loop in self.plan.buffers[buffer].blocks.values():
                     del self.slots[buffer]
@@ -245,8 +243,20 @@ class Body(Elements):
         (number,) = symbols(loop.extent)
         assert isinstance(number, Symbol)
         inside = Scope(scope, loop)
-        if scope is self.root:
-            self.outermost = inside
+        with self.opened(inside):
+            self.while_step(loop, counted, inside)
+        between = self.between(loop, scope)
+        scope.lines += [f"{counted} = 0", "while True:", *("    " + line for line in inside.lines)]
+        scope.lines += [f"    {counted} += 1", f"    if {counted} % {between} == 0:"]
+        scope.lines += ["        " + line for line in self.asked_to_end()]
+        self.module.sizes[number] = counted
+        self.counted[number] = scope
+        for buffer in loop.writes:
+            self.rows.pop(buffer, None)
+
+    def while_step(self, loop: Loop, counted: str, inside: Scope) -> None:
+        """The test of a loop, and a step of it if that holds."""
+        assert loop.steps is not None
         *before, test = loop.test
         assert isinstance(test, Test)
         self.items_into(before, inside)
@@ -261,14 +271,6 @@ class Body(Elements):
                 self.rows[buffer] = self.row(buffer, counted, buffer.shape[1:], f"{counted} + 1", inside)
         self.items_into(loop.body, inside)
         self.carry_on(loop.after, inside)
-        between = self.between(loop, scope)
-        scope.lines += [f"{counted} = 0", "while True:", *("    " + line for line in inside.lines)]
-        scope.lines += [f"    {counted} += 1", f"    if {counted} % {between} == 0:"]
-        scope.lines += ["        " + line for line in self.asked_to_end()]
-        self.module.sizes[number] = counted
-        self.counted[number] = scope
-        for buffer in loop.writes:
-            self.rows.pop(buffer, None)
 
     def choice(self, choice: Choice, scope: Scope) -> None:
         """What is computed in a branch is known there alone, but for the results."""
@@ -285,13 +287,8 @@ class Body(Elements):
         lines: list[str] = []
         for k, items in enumerate(choice.branches):
             inside = Scope(scope, closed=True)
-            made = set(self.slots)
-            if scope is self.root:
-                self.outermost = inside
-            self.items_into(items, inside)
-            if scope is self.root:  # elsewhere a view is made before the loop around, for all branches
-                for buffer in [x for x in self.slots if x not in made and self.plan.buffers[x].base is not None]:
-                    del self.slots[buffer]
+            with self.opened(inside):
+                self.items_into(items, inside)
             condition = f"not {text}" if two else f"{text} == {k}"
             lines.append("else:" if two and k else f"{'el' if k else ''}if {condition}:")
             lines += ["    " + line for line in inside.lines or ["..."]]

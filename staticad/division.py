@@ -59,12 +59,14 @@ def divide(body: Sequence[Item]) -> dict[Item, Part]:
 
 
 def sequences(item: Item) -> Iterator[tuple[tuple[Loop, ...], list[Item]]]:
-    """The items inside of a loop or a choice that follow each other, each with the loops around."""
+    """The items inside of a loop or a choice that follow each other, each with the loops around.
+
+    Loops over blocks are small, and what is in them knows the block: they stay whole."""
     if isinstance(item, Choice):
         yield from (((), items) for items in item.branches)
     elif isinstance(item, Loop) and item.steps is not None:
         yield (item,), item.body
-    elif isinstance(item, Loop):
+    elif isinstance(item, Loop) and not item.block:
         for each in item.body:
             yield from (((item, *around), items) for around, items in sequences(each))
 

@@ -15,9 +15,8 @@ from staticad.expressions import CODE
 from staticad.ir import Node
 from staticad.loops import Item, Loop, statements
 from staticad.lowering import Source, View
-from staticad.plan import counts
 from staticad.scopes import Module, Scope
-from staticad.shapes import Dim, Symbol, add, mul, symbols
+from staticad.shapes import Dim, Symbol, add, counts, mul, symbols
 
 
 def kernel(
@@ -64,8 +63,10 @@ def subject(items: Sequence[Item], copied: Sequence[Node]) -> str:
     """What a kernel function is called: after the operation that it ends with, unlike any variable of another."""
     if copied:
         return "copy"
-    *_, (_, last) = statements(items)
-    return last.node.op.name
+    last = "steps"  # of a loop that does nothing but count them
+    for _, statement in statements(items):
+        last = statement.node.op.name
+    return last
 
 
 class KernelBody(Calling):
@@ -75,6 +76,7 @@ class KernelBody(Calling):
         super().__init__(module.alike(), items, copied, library, asked)
         self.program = module
         self.own = self.plan.parts.get(items[0]) if items else None
+        self.nested = self.own is not None and self.own.caller is not None
         self.arguments: dict[object, tuple[Given, str]] = {}
         self.sizes: dict[Symbol, str] = {}
         self.module.sizes = Sizes(self, "n")

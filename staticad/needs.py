@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from staticad.ir import Body, Node, toposort
 from staticad.lowering import Repeat
-from staticad.shapes import symbols
+from staticad.shapes import counts
 
 
 def needed(node: Node) -> tuple[Node, ...]:
     """The operands that a node is made of: of a result of a loop, those that its steps read for it."""
-    if not isinstance(node.op.lower, Repeat) or any(s.kind == "count" for s in symbols(node.params["body"].length)):
+    if not isinstance(node.op.lower, Repeat) or counts([node.params["body"].length]):
         return node.args  # what tells the number of steps is read by none of them
     body: Body = node.params["body"]
     values = [node.params["value"]] if "value" in node.params else []

@@ -17,7 +17,7 @@ from staticad.ir import Node
 from staticad.loops import Coordinates, Item, Loop, Start, Step, Tile, statements
 from staticad.lowering import Contract, Reduce, Update, extents
 from staticad.plan import Plan, Use, item_uses
-from staticad.shapes import Dim, add, floordiv, known_ge, maximum, mul, product, substitute, symbols
+from staticad.shapes import Dim, add, counts, floordiv, known_ge, maximum, mul, product, substitute, symbols
 from staticad.workspace import aligned
 
 #: `staticad.compile`'s choice: where the work seems to pay for it, wherever it is possible, nowhere.
@@ -112,7 +112,7 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
     if loop.after or loop.test:
         return None  # what carries a value from step to step
     work = units(plan.schedule.storage, [loop])
-    work = substitute(work, {s: STEPS for s in symbols(work) if s.kind == "count"})
+    work = substitute(work, dict.fromkeys(counts([work]), STEPS))
     parallel = Parallel(loop, work, always, {}, {}, {}, {})
     for node in loop.reduces:
         if merging(node) is None:

@@ -28,7 +28,7 @@ from staticad.loops import (
 )
 from staticad.lowering import Reduce, Update
 from staticad.schedule import Schedule
-from staticad.shapes import Dim, Shape, Symbol, add, is_static, symbols
+from staticad.shapes import Dim, Shape, add, counts, is_static
 from staticad.store import Reads, Storage
 from staticad.workspace import Buffer, assign_offsets, find_shared, static_bytes
 
@@ -157,11 +157,6 @@ def guests(
                 hosts[k] = (host, b.last)
                 break
     return found
-
-
-def counts(shape: Shape) -> set[Symbol]:
-    """The numbers of steps, known after loops, that a shape is made of."""
-    return {s for d in shape for s in symbols(d) if s.kind == "count"}
 
 
 def room(b: Buffer, frame: int) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from staticad.costs import NEVER, computing, keeping, remembering
 from staticad.ir import Node, depending, toposort
 from staticad.lowering import Map, Source, Uninitialised, View
-from staticad.shapes import symbols
+from staticad.shapes import counts
 from staticad.store import in_memory, read_by
 
 #: Capacity of an edge that is not cut. They are 32 bits wide: all others together are scaled down to half of it.
@@ -85,7 +85,7 @@ def choose_residuals(
 
 def sized_here(node: Node) -> bool:
     """Whether ``node`` has a size that is only known behind a loop of the same pass, or makes one known."""
-    return any(s.kind == "count" for d in node.shape for s in symbols(d)) or bool(node.op.defines(node, 0))
+    return bool(counts(node.shape)) or bool(node.op.defines(node, 0))
 
 
 def cheapest(ways: dict[Node, Ways], needed: Collection[Node]) -> list[Node]:

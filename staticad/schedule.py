@@ -5,7 +5,7 @@ Knows lowerings, never op names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from staticad.interchange import interchanged
@@ -118,7 +118,7 @@ class Builder:
             if isinstance(lower, Contract):
                 nests = chosen(body, [(cut, self.part(node, cut)) for cut in cuts(node)]) or nests
             for nest in nests:
-                nest.wait(self.storage.waits.get(node, ()))
+                nest.wait(self.waits([node]))
             if len(nests) == 2:
                 place_pair(body, nests[0], nests[1])
             else:
@@ -158,8 +158,12 @@ class Builder:
         loop.inside = set(loop.writes) - set(steps.carries) - set(values)
         loop.reads |= self.read([*stored, *nodes, *wanted, *([steps.condition] if steps.condition else ())])
         loop.reads |= read_inside([*loop.test, *loop.body])
+        waits = self.waits([*nodes, *results]) - set(loop.writes) - {storage.root[x] for x in results}
+        if steps.condition is not None:  # how many steps it took is known when it has ended
+            loop.writes |= {storage.root[x]: [()] for x in results if "count" in x.params}
+        loop.reads |= waits
         loop.weight = len(stored)
-        self.add(body, loop)
+        self.add(body, loop, waits)
         for node in results:
             if "count" in node.params:
                 nest = self.copied(node, storage.root[node], node.params["count"])
@@ -169,8 +173,8 @@ class Builder:
                 number: int = node.params["carry"]
                 place(body, self.copied(node, storage.root[node], steps.carries[number]))
 
-    def add(self, body: list[Item], loop: Loop) -> None:
-        """Put a loop over steps at the end of ``body``, or into one over blocks of elements."""
+    def add(self, body: list[Item], loop: Loop, waits: Collection[Node]) -> None:
+        """Put a loop over steps at the end of ``body``, or into one over blocks of elements that stands there."""
         found = turned(self.storage, loop, Symbol(f"i{self.count}", "var"))
         if found is None:
             body.append(loop)
@@ -179,7 +183,9 @@ class Builder:
         for step in found.sums:
             chain, index = self.loops((loop.extent,))
             place(body, Nest(chain, Start(step.node, step.buffer, index), [], [(step.buffer, index)]))
-        place(body, Nest([found.blocks], loop, found.reads, found.writes, loop.weight))
+        nest = Nest([found.blocks], loop, found.reads, found.writes, loop.weight)
+        nest.wait(waits)
+        place(body, nest)
 
     def choose(self, body: list[Item], results: Sequence[Node]) -> None:
         """A choice, whose branches hold what they alone compute."""
@@ -195,7 +201,8 @@ class Builder:
             self.fill(items, stored)
             for node, value in values.items():
                 place(items, self.copied(node, storage.root[node], value))
-            choice.reads |= self.read([*nodes, *values.values()]) | read_inside(items)
+            choice.reads |= self.read([*nodes, *values.values()]) | self.waits([*nodes, *values.values()])
+            choice.reads |= read_inside(items)
             choice.weight += len(stored) + len(values)
         choice.writes = {statement.buffer for _, statement in statements([choice])}
         everywhere = len(choice.branches)
@@ -209,6 +216,10 @@ class Builder:
             for x in (node, *node.args):
                 found |= {buffer for buffer, _ in self.storage.element_reads(x, tuple(fresh_vars(len(x.shape))))}
         return found
+
+    def waits(self, nodes: Iterable[Node]) -> set[Node]:
+        """The buffers that must be written before nodes are computed."""
+        return set[Node]().union(*(self.storage.waits.get(x, ()) for x in nodes))
 
     def invariant(self, body: list[Item], steps: Steps, nodes: Sequence[Node]) -> list[Node]:
         """Compute before a loop what no step changes, if it is more than a view or a library function reads it.
@@ -234,7 +245,9 @@ class Builder:
         chain, source = self.loops(origin.shape)
         index = (*prefix, *source)
         reads = self.storage.element_reads(origin, source)
-        return Nest(chain, Compute(node, root, index, source, origin), reads, [(root, index)], weight=len(reads) + 1)
+        nest = Nest(chain, Compute(node, root, index, source, origin), reads, [(root, index)], weight=len(reads) + 1)
+        nest.wait(self.waits([origin]) if origin not in self.storage.root else ())
+        return nest
 
     def loops(self, shape: Sequence[Dim], keep: Sequence[int] = ()) -> tuple[list[Loop], Coordinates]:
         """A loop for each axis but those of size 1 (unless in ``keep``), and the index they make."""

@@ -405,6 +405,11 @@ def symbols(x: Dim) -> set[Symbol]:
     return found
 
 
+def counts(sizes: Iterable[Dim]) -> set[Symbol]:
+    """The numbers of steps, known after loops, that sizes are made of."""
+    return {s for d in sizes for s in symbols(d) if s.kind == "count"}
+
+
 def substitute(x: Dim, values: Mapping[Symbol, Dim]) -> Dim:
     """``x`` with each symbol in ``values`` replaced."""
     if isinstance(x, int) or not values:

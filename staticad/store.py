@@ -12,7 +12,7 @@ from staticad.errors import CompileError
 from staticad.ir import Graph, Node
 from staticad.loops import Access, Coordinates, accesses, divides, elements
 from staticad.lowering import Branch, Carried, Contract, Lowering, Map, Repeat, Source, Uninitialised, Update, View
-from staticad.shapes import Dim, Expr, Symbol, symbol, symbols
+from staticad.shapes import Dim, Expr, Symbol, counts, symbol, symbols
 
 #: Nodes that one expression may be made of before its value is stored, which bounds the work of walking it.
 EXPRESSION_SIZE = 40
@@ -27,13 +27,15 @@ class Storage:
 
     ``stored``: nodes in topological order; ``root[node]``: the node whose buffer a stored node writes; ``whole``: those
     that are results, or that products and library calls read from memory; ``waits[node]``: the buffers that must be
-    written before ``node`` is computed though it does not read them.
+    written before ``node`` is computed though it does not read them; ``counted``: by the number of steps of a loop that
+    is known after it, one of its results.
     """
 
     stored: dict[Node, None] = field(default_factory=dict[Node, None])
     root: dict[Node, Node] = field(default_factory=dict[Node, Node])
     whole: set[Node] = field(default_factory=set[Node])
     waits: dict[Node, frozenset[Node]] = field(default_factory=dict[Node, "frozenset[Node]"])
+    counted: dict[Symbol, Node] = field(default_factory=dict[Symbol, Node])
 
     def has_memory(self, node: Node) -> bool:
         return node in self.root or isinstance(node.op.lower, Source)
@@ -171,7 +173,8 @@ def extend(
             storage.root[node] = node
             continue
         operands = dict.fromkeys(read_by(node))
-        if waits := frozenset[Node]().union(*(storage.waits.get(x, ()) for x in operands if x not in storage.root)):
+        below = (storage.waits.get(x, ()) for x in operands if x not in storage.root)
+        if waits := frozenset[Node]().union(_counting(storage, node), *below):
             storage.waits[node] = waits
         if len(node.args) > 1 and isinstance(lower, View):
             others = (_strided_base(x) for x in node.args[1:])
@@ -183,7 +186,15 @@ def extend(
             storage.stored[node] = None
             storage.root[node] = _root(node, lower, users, outputs, storage, nexts or {})
             cost[node], size[node] = 0, 0
+        if isinstance(lower, Repeat) and node.params["body"].condition is not None:
+            storage.counted |= dict.fromkeys(counts([node.params["length"]]), node)
     return list(storage.stored)[before:]
+
+
+def _counting(storage: Storage, node: Node) -> list[Node]:
+    """The buffers of what is there as soon as the numbers of steps are known that a node is made with."""
+    sizes = [*node.shape, *(x for x in node.params.values() if isinstance(x, Expr))]
+    return [storage.buffer(storage.counted[s]) for s in counts(sizes) if s in storage.counted]
 
 
 def read_by(node: Node) -> tuple[Node, ...]:

@@ -476,3 +476,43 @@ def test_what_a_loop_is_given_and_does_not_read() -> None:
     y = ad.while_loop(lambda q: q[0] < k, lambda q: (q[0] + 1, q[1] * s + halves(q[1])), (0, s))[1]
     found = ad.compile([t, s, k, m], [y, ad.grad(y, s)])(np.ones(2), 3.0, 2, np.ones(2))
     np.testing.assert_allclose(found, [3.0 * 3.25**2, 3.25**2 + 3.0 * 2.0 * 3.25])
+
+
+def test_a_loop_inside_of_another_has_a_number_of_steps_in_each_step() -> None:
+    """Its backward pass is no loop that is there before that number is, though it reads nothing else of the steps."""
+    jax = pytest.importorskip("jax")
+    x, k = ad.input("x", ("n",)), ad.input("k", (), "int64")
+
+    def loss(p: Any, x: Any, k: Any) -> Any:
+        def step(c: Any) -> Any:
+            k, t, _ = c
+            inner = (k, t, t)
+            _, t, last = p.while_loop(lambda d: d[0] > 0, lambda d: (d[0] - 1, d[1] * 1.1 + d[2], d[1]), inner)
+            y = p.tanh(p.sum(x * last)) * 0.1
+            return k - 1, p.sin(t * y), y
+
+        _, t, y = p.while_loop(lambda c: c[0] > 0, step, (k, x, 0.0 * p.sum(x)))
+        return p.sum(p.sin(t)) + y
+
+    f = ad.compile([x, k], ad.grad(loss(ad, x, k), x))
+    at = np.linspace(0.1, 1.0, 20)
+    for steps in range(4):
+        expected = jax.grad(lambda x, steps=steps: loss(Jax(), x, steps))(at)
+        np.testing.assert_allclose(f(at, steps), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_constant_belongs_to_the_loop_that_reads_it() -> None:
+    """Others read the same one: before it, and in steps that are not taken."""
+    s, x = ad.input("s", ()), ad.input("x", (3,))
+    c = ad.arange(3, dtype="float64")
+
+    def until(end: float, start: ad.Tensor) -> Any:
+        return ad.while_loop(lambda state: state[0] > end, lambda state: (state[0] - 1.0, c), (s, start))[1]
+
+    f = ad.compile([s, x], [ad.sum(until(-1.0, x) * c), until(0.0, x), until(-3.0, 2.0 * x)])
+    at, three = np.array([5.0, 6.0, 7.0]), np.arange(3.0)
+    for start in (1.0, -1.0, -3.0):
+        total, first, second = f(start, at)
+        np.testing.assert_array_equal(total, (three if start > -1.0 else at) @ three)
+        np.testing.assert_array_equal(first, three if start > 0.0 else at)
+        np.testing.assert_array_equal(second, three if start > -3.0 else 2.0 * at)

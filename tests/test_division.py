@@ -11,7 +11,7 @@ import pytest
 from programs import generate
 
 import staticad as ad
-from staticad import division
+from staticad import division, plan
 from staticad.function import Function
 
 RNG = np.random.default_rng(0)
@@ -201,10 +201,43 @@ def choices(depth: int) -> Program:
     return [x, w], [loss, steps, *ad.grad(loss, [x, w])]
 
 
+def sums(depth: int) -> Program:
+    """Numbers that what follows reads, each in the memory of one before it where that is read no more."""
+    x = ad.input("x", (4,))
+
+    def step(c: Any, _: Any) -> tuple[Any, Any]:
+        for _ in range(depth):
+            c = ad.tanh(c * ad.sum(ad.sin(c)))
+        return c, ad.sum(c)
+
+    y, ys = ad.scan(step, x, None, length=3)
+    loss = ad.sum(y * y) + ad.sum(ys)
+    return [x], [loss, ad.grad(loss, x)]
+
+
+def linear(depth: int) -> Program:
+    """The backward pass of such loops needs how many steps each took, in every step of the one around."""
+    x = ad.input("x", (20,))
+
+    def step(c: Any, k: Any) -> tuple[Any, Any]:
+        for _ in range(depth):
+            state = (ad.sum(k), c, c)
+            _, p, q = ad.while_loop(lambda s: s[0] > 0.1, lambda s: (s[0] * 0.5, s[1] * 0.9 + s[2], s[2] * 0.8), state)
+            c = ad.tanh(p + q)
+        return c, None
+
+    y, _ = ad.scan(step, x, ad.asarray([0.05, 0.3, 2.0]))
+    return [x], [y, ad.grad(ad.sum(y * y), x)]
+
+
+@pytest.mark.parametrize("frame", [plan.FRAME, 0])
 @pytest.mark.parametrize(
-    ("program", "depth"), [(layers, 4), (open_layers, 4), (numbers, 8), (lanes, 3), (inner, 2), (choices, 2)]
+    ("program", "depth"),
+    [(layers, 4), (open_layers, 4), (numbers, 8), (lanes, 3), (inner, 2), (choices, 2), (sums, 3), (linear, 2)],
 )
-def test_steps_of_loops_are_divided(program: Any, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_loops_are_divided(program: Any, depth: int, frame: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there is room for small arrays in the frames of functions or not."""
+    monkeypatch.setattr(plan, "FRAME", frame)
     inputs, outputs = program(depth)
     rng = np.random.default_rng(1)
     given = {x: rng.normal(size=x.shape) * 0.5 for x in inputs}
