@@ -145,23 +145,13 @@ class Elements(Arrays):
         All it needs is known there and nothing changes inside.
         """
         found = self.loop_variables(*index)
-        found |= {s for value in node.params.values() if isinstance(value, Expr) for s in symbols(value)}
-        ends = [self.counted[s] for s in found if s in self.counted]  # what it is made of is known there
         reads: set[Node] | None = None
-        while (
-            scope not in ends
-            and scope.loop is not None
-            and not scope.closed
-            and scope.parent is not None
-            and scope.loop.var not in found
-        ):
+        while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
             if reads is None:
-                places = self.storage.element_reads(node, index) + self.storage.run_time_reads(index)
-                reads = {n for n, _ in places}
-                found |= {v for _, at in places for d in at or () for v in symbols(d)}
-                if scope.loop.var in found:  # a view of a slice that a step of the loop reads
-                    break
-            if not reads.isdisjoint(scope.loop.writes):
+                reads = {n for n, _ in self.storage.element_reads(node, index) + self.storage.run_time_reads(index)}
+                found = self.made_of(self.storage.coordinates(node, index))
+                ends = [self.counted[s] for s in found if s in self.counted]  # what it is made of is known there
+            if scope in ends or scope.loop.var in found or not reads.isdisjoint(scope.loop.writes):
                 break
             scope = scope.parent
         return scope
@@ -230,6 +220,10 @@ class Elements(Arrays):
     def loop_variables(self, *index: Dim) -> set[Symbol]:
         """What coordinates are made of."""
         found = set[Symbol]().union(*map(symbols, index))
+        return self.made_of(found)
+
+    def made_of(self, found: set[Symbol]) -> set[Symbol]:
+        """``found``, and the loop variables that bounded coordinates among it are made of."""
         return found.union(*(self.depends[s] for s in found if s in self.depends))
 
     def hoisted(self, hint: str, text: str, used: set[Symbol], scope: Scope) -> str:

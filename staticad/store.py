@@ -83,6 +83,23 @@ class Storage:
             found += self.element_reads(element.array, element.index)
         return found
 
+    def coordinates(self, node: Node, index: Coordinates) -> set[Symbol]:
+        """The symbols that finding or computing an element takes, down to memory: of indices, guards, parameters.
+
+        What reads no memory has them too: a slice of a range, at a step of a loop, is another number in each step."""
+        found = {s for d in index for s in symbols(d)}
+        for element in elements(index):
+            assert isinstance(element.array, Node)
+            found |= self.coordinates(element.array, element.index)
+        if self.has_memory(node) or isinstance(node.op.lower, Uninitialised):
+            return found
+        found |= {s for value in node.params.values() if isinstance(value, Expr) for s in symbols(value)}
+        for access in accesses(node, index):
+            found |= {s for guard in access.guards for d in (guard.value, guard.extent) for s in symbols(d)}
+            if self.flat_view(node, access) is None:
+                found |= self.coordinates(node.args[access.arg], access.index)
+        return found
+
     def indexes_at_run_time(self, node: Node, index: Coordinates, inside: bool = False) -> bool:
         """Whether computing an element takes a coordinate from an array.
 

@@ -320,6 +320,17 @@ def test_errors_say_what_to_do(name: str) -> None:
         make(ad.input("x", ("n", 3)))
 
 
+def test_an_index_that_counts_the_steps_is_read_in_each() -> None:
+    """A slice of a range reads no memory, but is another number in each step: its check belongs into the loop."""
+    x = ad.input("x", (3, 3))
+    last, columns = ad.scan(lambda c, i: (2.0 * c, c[:, i]), x, ad.arange(3))
+    given = RNG.normal(size=(3, 3))
+    found = ad.compile([x], [last, columns, ad.grad(ad.sum(columns**2), x)])(given)
+    np.testing.assert_allclose(found[0], 8 * given, rtol=1e-15)
+    np.testing.assert_allclose(found[1], given.T * np.array([1, 2, 4])[:, None], rtol=1e-15)
+    np.testing.assert_allclose(found[2], 2 * given * np.array([1, 4, 16]), rtol=1e-14)
+
+
 def test_a_running_sum_down_columns_inside_a_step() -> None:
     """Its loops are turned, those of the steps around it are not."""
     x = ad.input("x", (5, 7, 40))
