@@ -145,7 +145,7 @@ class Elements(Arrays):
         All it needs is known there and nothing changes inside.
         """
         found = self.loop_variables(*index)
-        reads: set[Node] | None = None
+        reads, ends = None, list[Scope]()
         while scope.loop is not None and not scope.closed and scope.parent is not None and scope.loop.var not in found:
             if reads is None:
                 reads = {n for n, _ in self.storage.element_reads(node, index) + self.storage.run_time_reads(index)}

@@ -197,7 +197,7 @@ class Builder:
             known = dict.fromkeys(self.seen)
             nodes = [x for value in values.values() for x in newly(value, known)]
             self.seen |= set(nodes)
-            stored = extend(storage, nodes, [])
+            stored = extend(storage, nodes, [], left=values.values())
             self.fill(items, stored)
             for node, value in values.items():
                 place(items, self.copied(node, storage.root[node], value))

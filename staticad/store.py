@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -165,11 +165,15 @@ def choose_storage(graph: Graph) -> Storage:
 
 
 def extend(
-    storage: Storage, nodes: Sequence[Node], results: Sequence[Node], nexts: Mapping[Node, Node] | None = None
+    storage: Storage,
+    nodes: Sequence[Node],
+    results: Sequence[Node],
+    nexts: Mapping[Node, Node] | None = None,
+    left: Collection[Node] = (),
 ) -> list[Node]:
     """Decide for further ``nodes``, operands first, of which ``results`` are stored; returns those that are.
 
-    ``nexts`` map carries of a loop to their next values.
+    ``nexts`` map carries of a loop to their next values; ``left`` are read after all nodes, stored or not.
     """
     users: dict[Node, list[Node]] = {node: [] for node in nodes}
     for node in nodes:
@@ -177,6 +181,7 @@ def extend(
             if x in users:
                 users[x].append(node)
     outputs = set(results)
+    read_later = outputs.union(left)
     cost: dict[Node, int] = defaultdict(int)
     size: dict[Node, int] = defaultdict(int)
     kept = outputs | in_memory(nodes)
@@ -201,7 +206,7 @@ def extend(
         keep = node in kept or not isinstance(lower, (Map, View)) or size[node] > EXPRESSION_SIZE
         if keep or (isinstance(lower, Map) and node.args and _pays(node, cost[node], users, kept)):
             storage.stored[node] = None
-            storage.root[node] = _root(node, lower, users, outputs, storage, nexts or {})
+            storage.root[node] = _root(node, lower, users, read_later, storage, nexts or {})
             cost[node], size[node] = 0, 0
         if isinstance(lower, Repeat) and node.params["body"].condition is not None:
             storage.counted |= dict.fromkeys(counts([node.params["length"]]), node)
@@ -223,7 +228,7 @@ def _root(
     node: Node,
     lower: Lowering,
     users: dict[Node, list[Node]],
-    outputs: set[Node],
+    read_later: set[Node],
     storage: Storage,
     nexts: Mapping[Node, Node],
 ) -> Node:
@@ -232,7 +237,7 @@ def _root(
     A carry is only updated in place to become its own next value."""
     if isinstance(lower, Update):
         base = node.args[0]
-        free = base in storage.root and users.get(base) == [node] and base not in outputs
+        free = base in storage.root and users.get(base) == [node] and base not in read_later
         if free and base not in node.args[1:] and (not isinstance(base.op.lower, Carried) or nexts.get(base) is node):
             return storage.root[base]
     return node

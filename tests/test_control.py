@@ -516,3 +516,16 @@ def test_a_constant_belongs_to_the_loop_that_reads_it() -> None:
         np.testing.assert_array_equal(total, (three if start > -1.0 else at) @ three)
         np.testing.assert_array_equal(first, three if start > 0.0 else at)
         np.testing.assert_array_equal(second, three if start > -3.0 else 2.0 * at)
+
+
+def test_what_a_branch_leaves_is_not_updated_in_place() -> None:
+    """A result of a branch is read at its end, after an update of it that is another result."""
+    x, k = ad.input("x", (4,)), ad.input("k", (), dtype="int64")
+
+    def both(x: ad.Tensor, k: ad.Tensor) -> tuple[ad.Tensor, ad.Tensor]:
+        sums = ad.cumsum(x)
+        return sums, ad.sin(sums.at[k].add(1.5))
+
+    found = ad.compile([x, k], ad.cond(k > 0, both, lambda x, k: (x, x), x, k))(np.arange(4.0), np.asarray(2))
+    np.testing.assert_allclose(found[0], [0.0, 1.0, 3.0, 6.0], rtol=1e-15)
+    np.testing.assert_allclose(found[1], np.sin([0.0, 1.0, 4.5, 6.0]), rtol=1e-14)
