@@ -52,10 +52,10 @@ def jit(f: Callable[..., Any]) -> Jitted[Program]:
     >>> norm(np.array([3.0, 4.0])), norm(np.ones(16)), len(norm.functions)
     (array(5.), array(4.), 1)
     """
-    return transform(_plain, f)
+    return transform(_jit, f)
 
 
-def _plain(f: Callable[..., Any]) -> Callable[..., Any]:
+def _jit(f: Callable[..., Any]) -> Callable[..., Any]:
     return f
 
 
@@ -147,7 +147,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> pullback(np.array([1.0, 0.5]))
     (array([2., 1.]), array(5.))
     """
-    program = transform(_paired, f, has_aux, make=Halves).program(primals, {})
+    program = transform(_vjp, f, has_aux, make=Halves).program(primals, {})
     if program is None:
         return _pulled(f, primals, has_aux)
     halves, arrays = program
@@ -162,7 +162,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     return (out, pullback, aux) if has_aux else (out, pullback)
 
 
-def _paired(f: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+def _vjp(f: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
     return lambda *args: pair("vjp", f, f(*args), has_aux)
 
 

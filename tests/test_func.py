@@ -464,6 +464,8 @@ def test_python_control_flow_is_refused() -> None:
         (lambda: func.grad(lambda x, y: x, (0, -2))(1.0, 2.0), GraphError, "argnums"),
         (lambda: func.grad(lambda x: x, "x"), GraphError, "argnums is an integer"),
         (lambda: func.grad(3), GraphError, "grad: takes a function, not 3"),
+        (lambda: func.jit(3), GraphError, "jit: takes a function, not 3"),
+        (lambda: func.vjp(3, 1.0), GraphError, "vjp: takes a function, not 3"),
         (lambda: func.jit(lambda x, y: x)(1.0, {1, 2}), DTypeError, "is a set, neither an array"),
         (lambda: func.jit(lambda x: x)(np.ones(2, complex)), DTypeError, "complex"),
         (lambda: func.jit(lambda x: x)(np.array(["a"])), DTypeError, "argument 'x'"),
