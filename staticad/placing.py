@@ -32,7 +32,8 @@ from staticad.lowering import Update
 from staticad.shapes import Dim, Symbol, symbol, symbols
 from staticad.store import Reads
 
-#: Nodes that one outermost loop may hold: keeps bodies within what registers and compile time bear.
+#: Elements that a step of one outermost loop may read and write: keeps bodies within what registers and compile time
+#: bear.
 LOOP_WEIGHT = 4000
 #: The same of a loop over blocks: it holds few loops of its own, each of which takes long to compile.
 BLOCK_WEIGHT = 150

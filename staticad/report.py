@@ -49,8 +49,9 @@ class Stats:
     ``peak_bytes``: the most memory that the process had until then (0 where the platform does not tell).
 
     What compiling takes is bounded: functions are compiled one after another, and each is of a weight (nodes, six more
-    for a loop) of at most 600, or one loop nest of at most 4,000; longer programs, and loops that do more in a step,
-    are functions that call others.
+    for a loop) of at most 600, or one nest of elementwise loops that reads and writes at most 4,000 elements in a step;
+    longer programs, and loops that do more in a step, are functions that call others. A chain of elementwise functions
+    stays one loop at any length; LLVM's time to vectorise its step grows faster than the chain.
     """
 
     kernels: int
