@@ -1,6 +1,6 @@
 """Derivatives as graph transformations: reverse (vjp) and forward (jvp); knows no op but the add that accumulates.
 
-A node that has a stable form (`staticad.stable`) is differentiated through that: what is asked for is the derivative of
+A node that has another form (`staticad.forms`) is differentiated through that: what is asked for is the derivative of
 what it computes, and the naive form's would be nan where only an intermediate value overflows.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from staticad.closed_forms import closed_forms
 from staticad.dtypes import can_require_grad
+from staticad.forms import forms_of
 from staticad.ir import Node, loop_key, toposort, toposort_until
 from staticad.ops.rules import accumulate
-from staticad.stable import stable_forms
 
 
 def differentiated(outputs: Sequence[Node], wrt: Sequence[Node]) -> tuple[list[Node], dict[Node, Node], set[Node]]:
@@ -20,7 +20,7 @@ def differentiated(outputs: Sequence[Node], wrt: Sequence[Node]) -> tuple[list[N
     which are active: a derivative by ``wrt`` may flow through them.
     """
     order = toposort(outputs)
-    forms = stable_forms(order, {x for x in wrt if x.args})
+    forms = forms_of(order, {x for x in wrt if x.args})
     if forms:
         order = toposort(outputs, lambda node: (forms[node],) if node in forms else node.args)
     active = set(wrt)

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from staticad.forms import passes_by
 from staticad.ir import Node, Op
 from staticad.ops import arithmetic, reductions
-from staticad.stable import passes_by, softmax_parts
+from staticad.stable import softmax_parts
 
 
 @dataclass(frozen=True)

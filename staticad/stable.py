@@ -8,9 +8,9 @@ naive form's derivative (``exp(x) / (1 + exp(x))``) would be nan where its value
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Sequence
 
-from staticad.ir import Node, Op, clone
+from staticad.ir import Node, Op
 from staticad.ops import arithmetic, creation, logic, reductions, sources, special, transcendental, views
 from staticad.ops.reductions import kept_axes
 from staticad.shapes import Expr
@@ -20,6 +20,8 @@ VIEWS = frozenset({views.broadcast, views.reshape, views.transpose})
 MARKS = frozenset({sources.stop_gradient, sources.nonempty, sources.assume_shape})
 #: Nodes that a search for a subtracted maximum, or for two equal terms, looks at; both are a few ops in practice.
 LOOK_AT = 16
+#: Which axis of one node each axis of another is, if it is one.
+Axes = tuple[int | None, ...]
 
 
 # recognising ----------------------------------------------------------------------------------------------------------
@@ -96,8 +98,7 @@ def is_shifted(x: Node, axes: Sequence[int]) -> bool:
     if x.op is not arithmetic.subtract:
         return False
     y, top = unmarked(x.args[0]), x.args[1]
-    repeated = {a for a in repeated_axes(top) if x.shape[a] != 1}
-    if not repeated <= set(axes):
+    if not repeated_axes(top) <= set(axes):
         return False
     waiting = [top]
     for _ in range(LOOK_AT):
@@ -113,20 +114,44 @@ def is_shifted(x: Node, axes: Sequence[int]) -> bool:
     return False
 
 
+def shown(node: Node) -> tuple[Node, Axes]:
+    """What views repeat and transpose, and which axis of that each axis of ``node`` is; None: one that is repeated, or
+    of size 1."""
+    axes: Axes = tuple(None if size == 1 else a for a, size in enumerate(node.shape))
+    while (below := axes_below(node)) is not None:
+        axes = through(axes, below)
+        node = node.args[0]
+    return node, axes
+
+
+def through(axes: Axes, below: Axes) -> Axes:
+    """Which axis of a third each axis of a first is, by which of a second each is, and which of the third that."""
+    return tuple(None if a is None else below[a] for a in axes)
+
+
+def axes_below(view: Node) -> Axes | None:
+    """Which axis of its operand each axis of a view is, if it repeats, transposes, or adds and drops axes of size 1."""
+    out: list[int | None] = [None] * len(view.shape)
+    if view.op is views.transpose:
+        return view.params["axes"]
+    sizes = view.args[0].shape if view.args else ()
+    longer = [a for a, size in enumerate(sizes) if size != 1]
+    if view.op is views.broadcast:
+        places = [view.params["axes"][a] for a in longer]
+    elif view.op is views.reshape:
+        places = [a for a, size in enumerate(view.shape) if size != 1]
+    else:
+        return None
+    if [view.shape[a] for a in places] != [sizes[a] for a in longer]:
+        return None
+    for place, a in zip(places, longer, strict=True):
+        out[place] = a
+    return tuple(out)
+
+
 def repeated_axes(node: Node) -> set[int]:
     """The axes along which views repeat what they show."""
-    origin, found = list(range(len(node.shape))), set[int]()
-    while node.op is views.broadcast or node.op is views.transpose:
-        x = node.args[0]
-        axes: tuple[int, ...] = node.params["axes"]
-        if node.op is views.transpose:
-            origin = [origin[axes.index(a)] for a in range(len(axes))]
-        else:
-            kept = {a for k, a in enumerate(axes) if x.shape[k] == node.shape[a]}
-            found |= {origin[a] for a in range(len(origin)) if a not in kept}
-            origin = [origin[a] for a in axes]
-        node = x
-    return found
+    return {a for a, below in enumerate(shown(node)[1]) if below is None and node.shape[a] != 1}
 
 
 def unmarked(node: Node) -> Node:
@@ -262,7 +287,8 @@ def log_softmax(node: Node) -> Node | None:
     """``x - (log(sum(exp(x - m))) + m)`` is ``(x - m) - log(sum(exp(x - m)))``: what cancels is no larger than it needs
     to be."""
     x, (core, seen) = node.args[0], under_views(node.args[1])
-    if core.op is not arithmetic.add or any(view.op is not views.broadcast for view in seen):
+    at, axes = shown(node.args[1])
+    if core.op is not arithmetic.add or at is not core:
         return None
     for log_, top in (core.args, core.args[::-1]):
         sum_ = log_.args[0] if log_.op is transcendental.log else None
@@ -271,8 +297,8 @@ def log_softmax(node: Node) -> Node | None:
         y = exponent(sum_.args[0])
         if y is None or y.op is not arithmetic.subtract or y.args[0] is not x:
             continue
-        one_top = under_views(y.args[1])[0] is under_views(top)[0]
-        if one_top and repeated_axes(y.args[1]) == repeated_axes(node.args[1]):
+        greatest_, places = shown(top)
+        if shown(y.args[1]) == (greatest_, through(axes, places)):
             return y - with_views(log_, seen)
     return None
 
@@ -318,45 +344,3 @@ STABLE: dict[Op, tuple[Rule, ...]] = {
     arithmetic.sqrt:       (root_of_square,),
 }
 # fmt: on
-
-
-def stable_forms(order: Sequence[Node], kept: Collection[Node]) -> dict[Node, Node]:
-    """The stable form of each node of ``order`` (operands first) that has one and may be differentiated through it.
-
-    The derivative by a node of ``kept`` is asked for, so no form may pass it by.
-    """
-    forms: dict[Node, Node] = {}
-    there = set(order)
-    for node in order:
-        rules = STABLE.get(node.op)
-        if rules is None:
-            continue
-        args = tuple(forms.get(x, x) for x in node.args)
-        naive = node if args == node.args else clone(node, args)
-        form = next((out for rule in rules if (out := rule(naive)) is not None), None)
-        if form is not None and not (kept and passes_by(node, form, there, kept)):
-            forms[node] = form
-    return forms
-
-
-def passes_by(node: Node, form: Node, there: Container[Node], kept: Container[Node]) -> bool:
-    """Whether ``node`` depends on one of ``kept`` as ``form``, made of nodes that are ``there``, does not."""
-    ends: set[Node] = set()
-    seen: set[Node] = set()
-    stack = [form]
-    while stack:
-        x = stack.pop()
-        if x in there:
-            ends.add(x)
-        elif x not in seen:
-            seen.add(x)
-            stack.extend(x.args)
-    stack = [x for x in node.args if x not in ends]
-    while stack:
-        x = stack.pop()
-        if x in kept:
-            return True
-        if x not in seen:
-            seen.add(x)
-            stack.extend(y for y in x.args if y not in ends)
-    return False

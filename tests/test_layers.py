@@ -27,6 +27,7 @@ LAYERS = """
     ops
     interpret view_rules small_products small_matrices
     stable
+    forms
     closed_forms
     autodiff power_rules unit_lanes sparsity reads
     batching

@@ -105,8 +105,7 @@ def within(x: Value, least: float, most: float) -> Value:
 
 def bounded(x: Value, most: float) -> Value:
     """``x`` held between ``-most`` and ``most``; nan stays nan."""
-    a = fabs(x)
-    return copysign(select(a > most, most, a), x)
+    return within(x, -most, most)
 
 
 def reduce(x: Value, bias: float, coefficients: Sequence[float] = ()) -> tuple[Value, Value]:

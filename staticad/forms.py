@@ -1,0 +1,149 @@
+"""Which form of a node is differentiated instead of it: the stable one, and with the maximum that was subtracted held
+constant; knows ops, no loops.
+
+``log(sum(exp(x - m))) + m`` and the softmax of ``x - m`` are the same for every m that is one number along the axes of
+the sum, so that no derivative goes through m. Going there all the same (`max` shares its cotangent among all that are
+greatest) would be passes over x whose sum is 0 but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Sequence
+
+from staticad.ir import Node, Op, clone
+from staticad.ops import arithmetic, reductions, sources, transcendental
+from staticad.ops.reductions import kept_axes
+from staticad.stable import (
+    STABLE,
+    Axes,
+    is_shifted,
+    repeated_axes,
+    same,
+    shown,
+    softmax_parts,
+    through,
+    under_views,
+    with_views,
+)
+from staticad.view_rules import Rule
+
+
+def held(y: Node, axes: Sequence[int]) -> Node | None:
+    """``y = x - max(x)`` with that maximum constant to derivatives, where it is one number along ``axes``."""
+    if not is_shifted(y, axes) or not {a for a in axes if y.shape[a] != 1} <= repeated_axes(y.args[1]):
+        return None
+    x, top = y.args
+    return x - sources.stop_gradient(top)
+
+
+def held_exponent(sum_: Node) -> Node | None:
+    """Such a ``y`` with its maximum held constant, where ``sum_`` is ``sum(exp(y))``."""
+    powers = sum_.args[0] if sum_.op is reductions.sum_ else None
+    if powers is None or powers.op is not transcendental.exp:
+        return None
+    return held(powers.args[0], sum_.params["axes"])
+
+
+def log_sum_exp(node: Node) -> Node | None:
+    """``log(sum(exp(x - m))) + m``."""
+    for k, added in enumerate(node.args[::-1]):
+        parts = parts_of_log(node.args[k])
+        if parts is None:
+            continue
+        z, logs, axes = parts
+        top, places = shown(z.args[1].args[0])
+        at, added_places = shown(added)
+        if same(at, top) and added_places == through(axes, places):
+            return logs + sources.stop_gradient(added)
+    return None
+
+
+def parts_of_log(node: Node) -> tuple[Node, Node, Axes] | None:
+    """Of ``log(sum(exp(y)))``: ``y`` with its maximum held constant, the logarithm of that, and which of its axes each
+    axis of ``node`` is."""
+    log_, of_node = shown(node)
+    if log_.op is not transcendental.log:
+        return None
+    sum_, of_log = shown(log_.args[0])
+    z = held_exponent(sum_)
+    if z is None:
+        return None
+    sums = reductions.sum_(transcendental.exp(z), **sum_.params)
+    logs = with_views(transcendental.log(with_views(sums, under_views(log_.args[0])[1])), under_views(node)[1])
+    return z, logs, through(through(of_node, of_log), kept_axes(len(z.shape), sum_.params["axes"]))
+
+
+def log_softmax(node: Node) -> Node | None:
+    """``y - log(sum(exp(y)))`` of ``y = x - m``."""
+    y, log_ = node.args
+    parts = parts_of_log(log_)
+    if parts is None:
+        return None
+    z, logs, axes = parts
+    repeated = repeated_axes(log_)
+    aligned = axes == tuple(None if a in repeated or y.shape[a] == 1 else a for a in range(len(y.shape)))
+    return z - logs if aligned and same(y, z.args[0] - z.args[1].args[0]) else None
+
+
+def softmax(node: Node) -> Node | None:
+    """``exp(y) / sum(exp(y))`` of ``y = x - m``."""
+    parts = softmax_parts(node)
+    z = None if parts is None else held_exponent(parts[1])
+    if parts is None or z is None:
+        return None
+    powers = transcendental.exp(z)
+    sums = reductions.restore(reductions.sum_(powers, **parts[1].params), powers.shape, parts[1].params["axes"])
+    return with_views(powers / sums, parts[2])
+
+
+# fmt: off
+HELD: dict[Op, tuple[Rule, ...]] = {
+    arithmetic.add:      (log_sum_exp,),
+    arithmetic.subtract: (log_softmax,),
+    arithmetic.divide:   (softmax,),
+}
+# fmt: on
+FORMS = STABLE.keys() | HELD.keys()
+
+
+def forms_of(order: Sequence[Node], kept: Collection[Node]) -> dict[Node, Node]:
+    """The form of each node of ``order`` (operands first) that has one and may be differentiated through it.
+
+    The derivative by a node of ``kept`` is asked for, so no form may pass it by.
+    """
+    forms: dict[Node, Node] = {}
+    there = set(order)
+    for node in order:
+        if node.op not in FORMS:
+            continue
+        args = tuple(forms.get(x, x) for x in node.args)
+        naive = node if args == node.args else clone(node, args)
+        form = naive
+        for rules in (STABLE, HELD):
+            form = next((out for rule in rules.get(form.op, ()) if (out := rule(form)) is not None), form)
+        if form is not naive and not (kept and passes_by(node, form, there, kept)):
+            forms[node] = form
+    return forms
+
+
+def passes_by(node: Node, form: Node, there: Container[Node], kept: Container[Node]) -> bool:
+    """Whether ``node`` depends on one of ``kept`` as ``form``, made of nodes that are ``there``, does not."""
+    ends: set[Node] = set()
+    seen: set[Node] = set()
+    stack = [form]
+    while stack:
+        x = stack.pop()
+        if x in there:
+            ends.add(x)
+        elif x not in seen:
+            seen.add(x)
+            stack.extend(x.args)
+    stack = [x for x in node.args if x not in ends]
+    while stack:
+        x = stack.pop()
+        if x in kept:
+            return True
+        if x not in seen:
+            seen.add(x)
+            stack.extend(y for y in x.args if y not in ends)
+    return False
