@@ -72,13 +72,15 @@ class Body(Elements):
         if loop.test:
             self.repeat_while(loop, scope)
             return
+        if loop.reduces:
+            self.added.update(s.node for _, s in statements(loop.body) if isinstance(s, Step) and s.more)
         for node in loop.reduces:
             lower = node.op.lower
             assert isinstance(lower, Reduce)
             name = self.names.claim(self.hint(node))
             self.accumulators[node] = name
-            start = typed(lower.init(node.dtype), node.dtype)
-            scope.lines.append(f"{name} = {start}")
+            init = lower.part if lower.part and node in self.added else lower.init
+            scope.lines.append(f"{name} = {typed(init(node.dtype), node.dtype)}")
         if loop.lanes:
             self.in_lanes(loop, scope)
             self.finish(loop, scope)

@@ -71,8 +71,6 @@ def step(body: Elements, item: Step, scope: Scope) -> None:
         acc = body.accumulators[node]
         scope.lines.append(f"{acc} = {narrow(fill(lower.step, {**values, 'acc': acc}), lower.step, node.dtype)}")
         body.targets[node] = item.target
-        if item.more:
-            body.added.add(node)
         if isinstance(lower, Reduce) and lower.running:
             scope.known[(node, item.target)] = acc
             body.keep(node, item.buffer, item.target, acc, scope)

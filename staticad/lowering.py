@@ -92,7 +92,8 @@ class Reduce:
     """Elements of operand 0 (``{x}``; ``{y}`` of operand 1) combined over the ``axes`` parameter into ``{acc}``.
 
     ``init`` gives the start value for a dtype as a Python expression (typed by the emitter); ``step`` is the new
-    accumulator. ``running``: the op has an ``axis`` parameter instead, keeps it, and every step's accumulator is an
+    accumulator. ``part`` starts what is combined with a result that has begun: it changes nothing, as ``-0.0 + x`` is x
+    and ``0.0 + x`` is not always (compilers leave out the one alone). ``running``: the op has an ``axis`` parameter instead, keeps it, and every step's accumulator is an
     element of the result.
     """
 
@@ -100,6 +101,7 @@ class Reduce:
     step: str
     running: bool = False
     cost: int = 1
+    part: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def restore(y: Node, shape: Shape, axes: Ints) -> Node:
     return broadcast(y, shape=shape, axes=kept_axes(len(shape), axes))
 
 
-def number(value: int) -> Callable[[Any], str]:
+def number(value: float) -> Callable[[Any], str]:
     """A start value, as a literal of the dtype's kind."""
-    return lambda dtype: f"{value}.0" if is_floating(dtype) else str(value)
+    return lambda dtype: repr(float(value)) if is_floating(dtype) else str(int(value))
 
 
 def lowest(dtype: np.dtype[Any]) -> float:
@@ -91,7 +91,7 @@ def _sum_examples() -> Iterable[Example]:
 sum_ = linear(
     "sum",
     _sum_numpy,
-    Reduce(number(0), "m.radd({acc}, {x})"),
+    Reduce(number(0), "m.radd({acc}, {x})", part=number(-0.0)),
     _sum_type,
     _sum_transpose,
     batch=ALONG_AXES,

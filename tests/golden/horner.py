@@ -31,7 +31,7 @@ def main(t, c, out, out_1):
             add_1 = final + final
             carried_1[j] = add_1
         for j in range(5):
-            sum_1 = 0.0
+            sum_1 = -0.0
             for k in range(m.lanes(64)):
                 carried_1_k = carried_1[k]
                 multiply = carried_1_k * t[i + k]
@@ -54,7 +54,7 @@ def main(t, c, out, out_1):
             add_3 = final_1 + final_1
             carried_3[j] = add_3
         for j in range(5):
-            sum_2 = 0.0
+            sum_2 = -0.0
             for k in range(n - i):
                 carried_3_k = carried_3[k]
                 multiply_1 = carried_3_k * t[i + k]
