@@ -93,8 +93,8 @@ class Reduce:
 
     ``init`` gives the start value for a dtype as a Python expression (typed by the emitter); ``step`` is the new
     accumulator. ``part`` starts what is combined with a result that has begun: it changes nothing, as ``-0.0 + x`` is x
-    and ``0.0 + x`` is not always (compilers leave out the one alone). ``running``: the op has an ``axis`` parameter instead, keeps it, and every step's accumulator is an
-    element of the result.
+    and ``0.0 + x`` is not always (compilers leave out the one alone). ``running``: the op has an ``axis`` parameter
+    instead, keeps it, and every step's accumulator is an element of the result.
     """
 
     init: Callable[[Any], str]

@@ -86,8 +86,11 @@ BODIES: dict[str, tuple[Callable[..., Any], int]] = {
 
 
 def loss(body: Callable[..., Any], xp: Any, scan: Callable[..., Any], a: Any, h: Any, xs: Any) -> Any:
-    h, _ = scan(lambda h, x: (body(xp, a, h, x), None), h, xs)
-    return xp.sum(h * h)
+    def step(h: Any, x: Any) -> Any:
+        return body(xp, a, h, x), None
+
+    last, _ = scan(step, h, xs)
+    return xp.sum(last * last)
 
 
 def by_staticad(*arrays: Array, body: Callable[..., Any], slope: bool) -> tuple[Sequence[Any], Any]:
