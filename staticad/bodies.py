@@ -129,6 +129,7 @@ class Inliner:
             nexts=tuple(found[: len(live)]),
             condition=rewritten[0] if tests else None,
             limit=body.limit,
+            unroll=body.unroll,
         )
         left = iter(found[len(live) :])
         out: dict[Node, Node] = {}

@@ -208,9 +208,11 @@ class Body(Elements):
 
     def steps(self, loop: Loop) -> str:
         """How many steps a loop takes; those that would be unrolled instead of vectorised do not tell the optimiser."""
+        size = self.module.size(loop.extent)
+        if loop.steps is not None and loop.steps.unroll > 1:
+            return f"{self.ranges.get(loop, f'0, {size}')}, m.unroll({loop.steps.unroll})"
         if loop in self.ranges:
             return self.ranges[loop]
-        size = self.module.size(loop.extent)
         if loop.block:
             return f"0, {size}, {loop.block}"
         if loop.within in self.lanes:

@@ -109,8 +109,9 @@ class Body:
     the loop are the first carries, the sliced arrays and the constants, in this order.
 
     With a ``condition``, a scalar, steps are taken as long as that holds of the carries: ``length``, a symbol of kind
-    "count", is then known after the loop. ``limit`` is the most of them that there may be. ``sizes`` are what symbolic
-    dimensions are where the body is computed node by node.
+    "count", is then known after the loop. ``limit`` is the most of them that there may be. ``unroll``: how many steps
+    the compiler is asked to write one after the other. ``sizes`` are what symbolic dimensions are where the body is
+    computed node by node.
     """
 
     carries: tuple[Node, ...]
@@ -121,6 +122,7 @@ class Body:
     reverse: bool = False
     condition: Node | None = None
     limit: Dim | None = None
+    unroll: int = 1
     sizes: Mapping[str, int] | None = None
 
     @property

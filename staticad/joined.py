@@ -137,6 +137,7 @@ def one(first: Group, second: Group, between: Sequence[Node], slices: Sequence[N
         nexts=(*made[:count], *made[left : left + len(b.carries)]),
         length=a.length,
         reverse=a.reverse,
+        unroll=max(a.unroll, b.unroll),
     )
     given = [*first.nodes[0].args[:count], *second.nodes[0].args[: len(b.carries)], *sliced, *consts]
     out: dict[Node, Node] = {}

@@ -144,6 +144,7 @@ class Steps:
     nexts: tuple[Node, ...]
     condition: Node | None = None
     limit: Dim | None = None
+    unroll: int = 1
 
 
 @dataclass(frozen=True)

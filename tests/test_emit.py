@@ -476,3 +476,19 @@ def test_indices_that_the_loop_itself_makes_are_looked_at_in_it() -> None:
     np.testing.assert_allclose(f(values, given)[0], np.exp(values[given.astype(int)]), rtol=1e-15)
     with pytest.raises(ad.IndexOutOfRange):
         f(values, given + 1)
+
+
+def test_steps_written_one_after_the_other_are_one_loop() -> None:
+    """`unroll` asks the compiler for it: the steps leave what they leave in place, and there is no second loop for the
+    ones that are left over."""
+    x, h = ad.input("x", ("t", 3)), ad.input("h", (3,))
+    carry, ys = ad.scan(lambda c, t: (c * t, c + t), h, x, unroll=4)
+    f = ad.compile([h, x], [carry, ys], parallel=False)
+    assert f.source.count("m.unroll(4)") == 1
+    assert f.stats.temporaries == 0
+    for t in (0, 1, 3, 4, 5, 8):
+        rows = np.random.default_rng(t).normal(size=(t, 3))
+        before = np.vstack([np.ones((1, 3)), np.cumprod(rows, axis=0)])
+        last, left = f(np.ones(3), rows)
+        np.testing.assert_allclose(last, before[-1], rtol=1e-14)
+        np.testing.assert_allclose(left, before[:-1] + rows, rtol=1e-14)

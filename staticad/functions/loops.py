@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.custom import checkpoint as again
 from staticad.functions.elementwise import astype, ceil, maximum, sqrt
-from staticad.functions.manipulation import concat, expand_dims, moveaxis, reshape, squeeze, stack
+from staticad.functions.manipulation import concat, expand_dims, moveaxis, reshape, squeeze
 from staticad.functions.operands import as_tensor, assume
 from staticad.ir import ArrayType, Node
 from staticad.nests import aligned, leaves, map_leaves, rebuild
@@ -40,9 +40,9 @@ def scan(
     derivatives: the backward pass is a loop over what the steps left.
 
     ``length`` may also be an integer scalar, known when the compiled function is called; there are no ``ys`` then.
-    With ``unroll``, so many steps are made one. With ``checkpoint``, the steps leave nothing but the carry of every
-    so-many-th (``"sqrt"``: the square root of their number), from which the backward pass computes each such segment
-    again: it keeps less and computes more (see ``Function.stats``).
+    ``unroll`` steps are written one after the other in native code. With ``checkpoint``, the steps leave nothing but
+    the carry of every so-many-th (``"sqrt"``: the square root of their number), from which the backward pass computes
+    each such segment again: it keeps less and computes more (see ``Function.stats``).
 
     Raises `ShapeError`, `DTypeError`, and `GraphError` where ``f`` does not return a pair, or an option is none.
 
@@ -53,6 +53,7 @@ def scan(
     >>> f(np.array([1.0, 2.0, 3.0]))
     [array(6.), array([1., 3., 6.]), array([12., 12., 12.])]
     """
+    _segment("unroll", unroll)
     start = [as_tensor(x) for x in leaves(init)]
     if isinstance(length, Tensor):
         return _scan_while(f, init, xs, length, checkpoint)
@@ -62,16 +63,15 @@ def scan(
         size = root(steps, 1) if checkpoint == "sqrt" else _segment("checkpoint", checkpoint)
         part = again(partial(scan, f, length=size, reverse=reverse, unroll=unroll))
         return _in_segments(f, part, init, xs, steps, size, reverse)
-    if _segment("unroll", unroll) > 1:
-        part = partial(_unrolled, f, unroll, reverse)
-        return _in_segments(f, part, init, xs, steps, unroll, reverse)
     carries = [sources.placeholder(x.node.type, "carry") for x in start]
     slices = [sources.placeholder(ArrayType(x.dtype, x.shape[1:]), "x") for x in sliced]
     given = None if xs is None else rebuild(xs, (Tensor(x) for x in slices))
     after, ys = _pair(f(rebuild(init, (Tensor(x) for x in carries)), given))
     kept = [y for y in leaves(ys) if y is not None]
     nexts = [_next(x, carry) for x, carry in zip(aligned(init, after, "scan: the carry"), carries, strict=True)]
-    body, outer, values = control.close(carries, slices, nexts, [as_tensor(y).node for y in kept], steps, reverse)
+    body, outer, values = control.close(
+        carries, slices, nexts, [as_tensor(y).node for y in kept], steps, reverse, unroll=unroll
+    )
     operands = [*(x.node for x in start), *(x.node for x in sliced), *outer]
     finals = (wrap(control.final_of(operands, body, k)) for k in range(len(carries)))
     stacks = iter([wrap(control.stack_of(operands, body, value)) for value in values])
@@ -122,16 +122,6 @@ def _in_segments(f: Body, part: Body, init: Any, xs: Any, steps: Dim, size: Dim,
 def _joined(x: Tensor, y: Tensor, steps: Dim) -> Tensor:
     """What the first and the last steps left, which are all ``steps``."""
     return wrap(assume(concat([x, y]).node, (steps, *x.shape[1:])))
-
-
-def _unrolled(f: Body, size: int, reverse: bool, carry: Any, xs: Any) -> tuple[Any, Any]:
-    """``size`` steps of ``f``, one after the other."""
-    found: list[Any] = [None] * size
-    for k in reversed(range(size)) if reverse else range(size):
-        pair = f(carry, None if xs is None else map_leaves(lambda x, k=k: x[k], xs))
-        carry, found[k] = _pair(pair)
-    columns = zip(*(leaves(y) for y in found), strict=True)
-    return carry, rebuild(found[0], (None if column[0] is None else stack(column) for column in columns))
 
 
 def _scan_while(

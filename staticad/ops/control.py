@@ -191,6 +191,7 @@ def _backward(nodes: Sequence[Node], gs: Sequence[Node]) -> Sequence[Node | None
         nexts=(*nexts, *(stand_in[follows[y]] for y in remembered)),
         length=body.length,
         reverse=body.reverse != bool(of_carry or remembered),  # sums have no order
+        unroll=body.unroll,
     )
     given = [
         *(finals.get(k) or fill(body.carries[k], 0) for k in moving),
@@ -239,6 +240,7 @@ def _forward(nodes: Sequence[Node], tangents: Sequence[Node | None]) -> Sequence
         reverse=body.reverse,
         condition=body.condition,
         limit=body.limit,
+        unroll=body.unroll,
     )
     moved = dict(zip(body.inputs, zip(operands, tangents, strict=True), strict=True))
 
@@ -333,14 +335,14 @@ def new_count() -> Dim:
 
 def close(
     carries: Sequence[Node], slices: Sequence[Node], nexts: Sequence[Node], values: Sequence[Node], length: Dim,
-    reverse: bool = False, condition: Node | None = None, limit: Dim | None = None,
+    reverse: bool = False, condition: Node | None = None, limit: Dim | None = None, unroll: int = 1,
 ) -> tuple[Body, list[Node], list[Node]]:  # fmt: skip
     """A body that may read nodes from outside, with these as constants: the body, the nodes, and ``values`` in it."""
     asked = [*nexts, *values, *([condition] if condition else [])]
     found, outer, consts = closed(asked, [*carries, *slices])
     n = len(nexts)
     test = found[-1] if condition else None
-    body = Body(tuple(carries), tuple(slices), tuple(consts), tuple(found[:n]), length, reverse, test, limit)
+    body = Body(tuple(carries), tuple(slices), tuple(consts), tuple(found[:n]), length, reverse, test, limit, unroll)
     return body, outer, found[n : n + len(values)]
 
 

@@ -26,7 +26,7 @@ from staticad.errors import CompileError
 from staticad.runtime import arithmetic
 from staticad.runtime.flow import room
 from staticad.runtime.kernels.math import fabs
-from staticad.runtime.kernels.steps import keep, lanes, steps, write_out
+from staticad.runtime.kernels.steps import keep, lanes, steps, unroll, write_out, write_several
 from staticad.runtime.kernels.values import INTP, Direct, Value, View
 from staticad.runtime.kinds import Array, Float, Pointer, boolean, float64, int64, kind_of, uint64
 
@@ -111,6 +111,8 @@ class Walk:
                     keep(builder.module, back, *(x.value for x in arg.args))
                 if isinstance(arg, ast.Call) and self.expression(arg.func) is lanes:
                     write_out(builder.module, back)
+                if isinstance(arg, ast.Call) and self.expression(arg.func) is unroll:
+                    write_several(builder.module, back, *(x.value for x in arg.args))
         builder.position_at_end(done)
 
     def range(self, call: ast.Call) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -69,7 +69,7 @@ from staticad.runtime.kernels.memory import (
 from staticad.runtime.kernels.products import contract
 from staticad.runtime.kernels.reduce import radd, rmax, rmin, rmul
 from staticad.runtime.kernels.signals import interrupted
-from staticad.runtime.kernels.steps import lanes, steps
+from staticad.runtime.kernels.steps import lanes, steps, unroll
 from staticad.runtime.kernels.tape import (
     closed,
     only,
@@ -172,4 +172,5 @@ __all__ = [
     "total_rmax",
     "total_rmin",
     "total_rmul",
+    "unroll",
 ]  # fmt: skip

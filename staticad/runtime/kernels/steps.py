@@ -74,6 +74,25 @@ def write_out(module: ir.Module, back: ir.Instruction) -> None:
         module.add_metadata(["llvm.loop.unroll.disable"]),
         module.add_metadata(["llvm.loop.vectorize.followup_all", full]),
     ]
+    wish(module, back, wishes)
+
+
+def one(n: int) -> int:
+    """1; the steps of a loop ``for i in range(0, end, m.unroll(n))`` are written out, ``n`` one after the other."""
+    return 1
+
+
+@direct(one)
+def unroll(walk: Any, n: Value) -> Value:
+    return Value(int64, ir.Constant(INTP, 1))
+
+
+def write_several(module: ir.Module, back: ir.Instruction, count: int) -> None:
+    """The wish that ``count`` steps of the loop which the branch ``back`` closes follow each other without a test."""
+    wish(module, back, [module.add_metadata(["llvm.loop.unroll.count", ir.Constant(ir.IntType(32), count)])])
+
+
+def wish(module: ir.Module, back: ir.Instruction, wishes: list[Any]) -> None:
     note = MDValue(module, wishes, name=str(len(module.metadata)))
     note.operands = (note, *wishes)  # it must begin with itself: each loop has its own
     back.set_metadata("llvm.loop", note)
@@ -85,6 +104,4 @@ def keep(module: ir.Module, back: ir.Instruction, count: int, size: int = 4) -> 
     if masked(count, size):
         yes = ir.Constant(ir.IntType(1), 1)
         wishes.append(module.add_metadata(["llvm.loop.vectorize.predicate.enable", yes]))
-    note = MDValue(module, wishes, name=str(len(module.metadata)))
-    note.operands = (note, *wishes)  # it must begin with itself: each loop has its own
-    back.set_metadata("llvm.loop", note)
+    wish(module, back, wishes)
