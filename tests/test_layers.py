@@ -25,7 +25,7 @@ LAYERS = """
     ir
     lowering
     ops
-    interpret view_rules small_products small_matrices
+    interpret patterns view_rules small_products small_matrices
     stable
     forms
     closed_forms
