@@ -20,6 +20,8 @@ PACKAGE = Path(staticad.__file__).parent
 # staticad/__init__.py.
 LAYERS = """
     errors names progress
+    dimensions
+    bounds
     shapes dtypes nests
     foreign
     ir
