@@ -14,7 +14,6 @@ from staticad.ops.rules import no_jvp, no_vjp
 from staticad.shapes import Dim, Symbol, add, mul, symbol
 from staticad.simplify import simplify
 from staticad.twins import merged
-from staticad.view_rules import constant
 
 
 def _position(*, var: Symbol, length: Dim, reverse: bool) -> Dim:
@@ -164,7 +163,7 @@ class Inliner:
 
 def filled(x: Node, operand: Node) -> Node | None:
     """What ``x``, which stands for slices of the operand, is if they are all the same number."""
-    value = constant(operand)
+    value = creation.constant(operand)
     return None if value is None else creation.fill(x, value)
 
 

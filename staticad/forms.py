@@ -10,22 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Sequence
 
-from staticad.ir import Node, Op, clone
-from staticad.ops import arithmetic, reductions, sources, transcendental
-from staticad.ops.reductions import kept_axes
+from staticad.ir import Node, clone
+from staticad.ops import reductions
+from staticad.ops.reductions import kept_axes, sum_
+from staticad.ops.sources import stop_gradient
+from staticad.ops.transcendental import exp, log
+from staticad.patterns import Pattern, Rewrite, X, Y, applied, by_op, same
 from staticad.stable import (
     STABLE,
     Axes,
     is_shifted,
     repeated_axes,
-    same,
     shown,
     softmax_parts,
     through,
     under_views,
     with_views,
 )
-from staticad.view_rules import Rule
+
+LOG = Pattern(log(X))
+SUM_OF_EXP = Pattern(applied(sum_, exp(X)))
 
 
 def held(y: Node, axes: Sequence[int]) -> Node | None:
@@ -33,49 +37,44 @@ def held(y: Node, axes: Sequence[int]) -> Node | None:
     if not is_shifted(y, axes) or not {a for a in axes if y.shape[a] != 1} <= repeated_axes(y.args[1]):
         return None
     x, top = y.args
-    return x - sources.stop_gradient(top)
+    return x - stop_gradient(top)
 
 
-def held_exponent(sum_: Node) -> Node | None:
-    """Such a ``y`` with its maximum held constant, where ``sum_`` is ``sum(exp(y))``."""
-    powers = sum_.args[0] if sum_.op is reductions.sum_ else None
-    if powers is None or powers.op is not transcendental.exp:
-        return None
-    return held(powers.args[0], sum_.params["axes"])
+def held_exponent(total: Node) -> Node | None:
+    """Such a ``y`` with its maximum held constant, where ``total`` is ``sum(exp(y))``."""
+    found = SUM_OF_EXP.match(total)
+    return held(found[0], total.params["axes"]) if found else None
 
 
-def log_sum_exp(node: Node) -> Node | None:
+def log_sum_exp(node: Node, log_: Node, added: Node) -> Node | None:
     """``log(sum(exp(x - m))) + m``."""
-    for k, added in enumerate(node.args[::-1]):
-        parts = parts_of_log(node.args[k])
-        if parts is None:
-            continue
-        z, logs, axes = parts
-        top, places = shown(z.args[1].args[0])
-        at, added_places = shown(added)
-        if same(at, top) and added_places == through(axes, places):
-            return logs + sources.stop_gradient(added)
-    return None
+    parts = parts_of_log(log_)
+    if parts is None:
+        return None
+    z, logs, axes = parts
+    top, places = shown(z.args[1].args[0])
+    at, added_places = shown(added)
+    return logs + stop_gradient(added) if same(at, top) and added_places == through(axes, places) else None
 
 
 def parts_of_log(node: Node) -> tuple[Node, Node, Axes] | None:
     """Of ``log(sum(exp(y)))``: ``y`` with its maximum held constant, the logarithm of that, and which of its axes each
     axis of ``node`` is."""
     log_, of_node = shown(node)
-    if log_.op is not transcendental.log:
+    found = LOG.match(log_)
+    if found is None:
         return None
-    sum_, of_log = shown(log_.args[0])
-    z = held_exponent(sum_)
+    total, of_log = shown(found[0])
+    z = held_exponent(total)
     if z is None:
         return None
-    sums = reductions.sum_(transcendental.exp(z), **sum_.params)
-    logs = with_views(transcendental.log(with_views(sums, under_views(log_.args[0])[1])), under_views(node)[1])
-    return z, logs, through(through(of_node, of_log), kept_axes(len(z.shape), sum_.params["axes"]))
+    sums = with_views(sum_(exp(z), **total.params), under_views(found[0])[1])
+    logs = with_views(log(sums), under_views(node)[1])
+    return z, logs, through(through(of_node, of_log), kept_axes(len(z.shape), total.params["axes"]))
 
 
-def log_softmax(node: Node) -> Node | None:
+def log_softmax(node: Node, y: Node, log_: Node) -> Node | None:
     """``y - log(sum(exp(y)))`` of ``y = x - m``."""
-    y, log_ = node.args
     parts = parts_of_log(log_)
     if parts is None:
         return None
@@ -85,23 +84,23 @@ def log_softmax(node: Node) -> Node | None:
     return z - logs if aligned and same(y, z.args[0] - z.args[1].args[0]) else None
 
 
-def softmax(node: Node) -> Node | None:
+def softmax(node: Node, *_: Node) -> Node | None:
     """``exp(y) / sum(exp(y))`` of ``y = x - m``."""
     parts = softmax_parts(node)
     z = None if parts is None else held_exponent(parts[1])
     if parts is None or z is None:
         return None
-    powers = transcendental.exp(z)
-    sums = reductions.restore(reductions.sum_(powers, **parts[1].params), powers.shape, parts[1].params["axes"])
+    powers = exp(z)
+    sums = reductions.restore(sum_(powers, **parts[1].params), powers.shape, parts[1].params["axes"])
     return with_views(powers / sums, parts[2])
 
 
 # fmt: off
-HELD: dict[Op, tuple[Rule, ...]] = {
-    arithmetic.add:      (log_sum_exp,),
-    arithmetic.subtract: (log_softmax,),
-    arithmetic.divide:   (softmax,),
-}
+HELD = by_op((
+    Rewrite("log_sum_exp", X + Y, log_sum_exp),
+    Rewrite("log_softmax", X - Y, log_softmax),
+    Rewrite("softmax",     X / Y, softmax),
+))
 # fmt: on
 FORMS = STABLE.keys() | HELD.keys()
 

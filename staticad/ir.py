@@ -35,10 +35,10 @@ class ArrayType:
         return SHORT[self.dtype] + (shape_text(self.shape) if self.shape else "")
 
 
-#: What holds of an op f for all numbers. "exact": compiled code gives what NumPy does, to the bit; "idempotent":
-#: f(f(x)) is f(x); "involution": f(f(x)) is x; "selective": f of nothing but x, once or more, is x; "signless": floats
-#: that it gives have no sign.
-Law: TypeAlias = Literal["exact", "idempotent", "involution", "selective", "signless"]
+#: What holds of an op f for all numbers. "commutative": f(x, y) is f(y, x); "exact": compiled code gives what NumPy
+#: does, to the bit; "idempotent": f(f(x)) is f(x); "involution": f(f(x)) is x; "selective": f of nothing but x, once or
+#: more, is x; "signless": floats that it gives have no sign.
+Law: TypeAlias = Literal["commutative", "exact", "idempotent", "involution", "selective", "signless"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

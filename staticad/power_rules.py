@@ -1,4 +1,4 @@
-"""Rules on powers, roots and exponentials by what they are made of, each within the error of the kernel it saves; knows
+"""Powers of constant exponents made of products and roots, each within the error of the kernel it saves; knows
 ops, no loops."""
 
 from __future__ import annotations
@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 
 from staticad.ir import Node
-from staticad.ops import arithmetic, creation, logic, transcendental
-from staticad.stable import is_one
-from staticad.view_rules import constant
+from staticad.ops import creation, logic
+from staticad.ops.arithmetic import abs_, reciprocal, sqrt, square
+from staticad.ops.creation import constant
 
 #: ``x**n`` is multiplied out for n up to this: n - 1 roundings are at most 3.5 ulp, `pow` has 4.
 MOST_FACTORS = 8
@@ -31,7 +31,7 @@ def power_of_constant(node: Node) -> Node | None:
         return creation.fill(node, 1)
     if n < 0:
         floating = node.dtype.kind == "f" and -n <= MOST_DIVISORS
-        return multiplied(arithmetic.reciprocal(x), int(-n)) if floating else None
+        return multiplied(reciprocal(x), int(-n)) if floating else None
     return multiplied(x, int(n))
 
 
@@ -39,7 +39,7 @@ def multiplied(x: Node, n: int) -> Node:
     """``x**n`` for n >= 1, by squaring."""
     if n == 1:
         return x
-    half = arithmetic.square(multiplied(x, n // 2))
+    half = square(multiplied(x, n // 2))
     return x * half if n % 2 else half
 
 
@@ -51,42 +51,19 @@ def power_of_half(node: Node) -> Node | None:
         return None
     n = int(value - 0.5)
     infinite = logic.equal(x, creation.fill(x, -math.inf))
-    root = logic.select(infinite, creation.fill(x, math.inf), arithmetic.sqrt(x + 0.0))
+    root = logic.select(infinite, creation.fill(x, math.inf), sqrt(x + 0.0))
     if n >= 0:
         return root if n == 0 else factor(x, n) * root
-    root = arithmetic.reciprocal(root)
-    return root if n == -1 else factor(arithmetic.reciprocal(x), -1 - n) * root
+    root = reciprocal(root)
+    return root if n == -1 else factor(reciprocal(x), -1 - n) * root
 
 
 def factor(x: Node, n: int) -> Node:
     """``abs(x)**n`` for n of 1 or 2: a negative x has no root, and -0.0 and -inf have the power of 0.0 and inf."""
-    return arithmetic.abs_(x) if n == 1 else arithmetic.square(x)
-
-
-def multiply_by_itself(node: Node) -> Node | None:
-    """``x * x`` is square(x)."""
-    x, y = node.args
-    return arithmetic.square(x) if x is y and node.dtype.kind != "b" else None
+    return abs_(x) if n == 1 else square(x)
 
 
 def abs_of_positive(node: Node) -> Node | None:
     """``abs`` of what has no sign, such as a square or an exponential, is that."""
     x = node.args[0]
     return x if "signless" in x.op.laws and x.dtype.kind == "f" else None
-
-
-def exp_minus_one(node: Node) -> Node | None:
-    """``exp(x) - 1`` is expm1(x), which keeps the digits that cancel near 0."""
-    x, y = node.args
-    return transcendental.expm1(x.args[0]) if x.op is transcendental.exp and is_one(y) else None
-
-
-def log_of_one_plus(node: Node) -> Node | None:
-    """``log(1 + x)`` is log1p(x), which keeps the digits that ``1 + x`` loses; ``log(1 - x)`` is log1p(-x)."""
-    x = node.args[0]
-    if x.op is arithmetic.add:
-        one = next((k for k in (0, 1) if is_one(x.args[k])), None)
-        return None if one is None else transcendental.log1p(x.args[1 - one])
-    if x.op is arithmetic.subtract and is_one(x.args[0]):
-        return transcendental.log1p(-x.args[1])
-    return None

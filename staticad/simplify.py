@@ -9,41 +9,37 @@ import numpy as np
 
 from staticad.ir import Graph, Law, Node, Op, rewrite
 from staticad.lowering import Formula, Lowering, Map, Reduce
-from staticad.ops import (
-    arithmetic,
-    calls,
-    creation,
-    indexing,
-    linear_algebra,
-    logic,
-    products,
-    reductions,
-    sources,
-    transcendental,
-    views,
+from staticad.ops import calls, creation, indexing, linear_algebra, products, reductions, sources, views
+from staticad.ops.arithmetic import abs_, divide, multiply, square
+from staticad.ops.creation import constant
+from staticad.ops.logic import (
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    not_equal,
+    select,
 )
 from staticad.ops.table import TABLE
-from staticad.power_rules import (
-    abs_of_positive,
-    exp_minus_one,
-    log_of_one_plus,
-    multiply_by_itself,
-    power_of_constant,
-    power_of_half,
-)
+from staticad.ops.transcendental import exp, expm1, log, log1p, pow_
+from staticad.patterns import C, I, J, Rewrite, Rule, X, Y, applied, by_op, on, wildcard
+from staticad.power_rules import abs_of_positive, power_of_constant, power_of_half
 from staticad.small_matrices import small_cholesky, small_lu, small_lu_solve, small_triangular
 from staticad.small_products import small_product
 from staticad.stable import STABLE, log_softmax, under_views
 from staticad.view_rules import (
-    Rule,
     broadcast_twice,
-    constant,
     map_of_merged,
     map_of_views,
     pad_constant,
     pad_nothing,
     reduce_constant,
     reduce_of_merged,
+    reduce_of_transpose,
     reduce_single,
     reshape_twice,
     same_shape,
@@ -52,7 +48,6 @@ from staticad.view_rules import (
     slice_of_update,
     slice_twice,
     sum_constant,
-    sum_of_transpose,
     transpose_nothing,
     transpose_product,
     transpose_twice,
@@ -79,11 +74,6 @@ def apply(node: Node) -> Node:
     return node
 
 
-def is_value(node: Node, number: float) -> bool:
-    value = constant(node)
-    return isinstance(value, (bool, int, float)) and value == number
-
-
 def drop(node: Node) -> Node | None:
     """A mark that only differentiation looks at is its operand."""
     return node.args[0]
@@ -106,55 +96,6 @@ def drop_same_shape(node: Node) -> Node | None:
     return node.args[0] if node.args[0].shape == node.shape else None
 
 
-def multiply_by_one(node: Node) -> Node | None:
-    """``x * 1`` and ``1 * x`` are x."""
-    x, y = node.args
-    return x if is_value(y, 1) else y if is_value(x, 1) else None
-
-
-def multiply_by_minus_one(node: Node) -> Node | None:
-    """``x * -1`` is -x."""
-    x, y = node.args
-    if node.dtype.kind not in "if":
-        return None
-    return arithmetic.negative(x) if is_value(y, -1) else arithmetic.negative(y) if is_value(x, -1) else None
-
-
-def divide_by_one(node: Node) -> Node | None:
-    """``x / 1`` is x."""
-    return node.args[0] if is_value(node.args[1], 1) else None
-
-
-def add_zero(node: Node) -> Node | None:
-    """``x + 0`` is x for integers, and ``x + -0.0`` for floats (``-0.0 + 0.0`` is 0.0, so a positive zero stays)."""
-    x, y = node.args
-    return x if _is_neutral(y) else y if _is_neutral(x) else None
-
-
-def _is_neutral(node: Node) -> bool:
-    if node.dtype.kind == "f":
-        return is_value(node, 0) and str(constant(node)).startswith("-")
-    return is_value(node, 0)
-
-
-def subtract_zero(node: Node) -> Node | None:
-    """``x - 0`` is x."""
-    y = node.args[1]
-    return node.args[0] if is_value(y, 0) and not str(constant(y)).startswith("-") else None
-
-
-def add_negative(node: Node) -> Node | None:
-    """``x + -y`` is x - y."""
-    x, y = node.args
-    return arithmetic.subtract(x, y.args[0]) if y.op is arithmetic.negative else None
-
-
-def subtract_negative(node: Node) -> Node | None:
-    """``x - -y`` is x + y."""
-    x, y = node.args
-    return arithmetic.add(x, y.args[0]) if y.op is arithmetic.negative else None
-
-
 def fold(node: Node) -> Node | None:
     """An exact operation on constants is a constant."""
     values = [constant(x) for x in node.args]
@@ -168,20 +109,6 @@ def fold(node: Node) -> Node | None:
     return creation.fill(node, out)
 
 
-def multiply_by_zero(node: Node) -> Node | None:
-    """``x * 0`` is 0 for integers and bools (a float may be inf, nan or negative)."""
-    if node.dtype.kind == "f" or not any(is_value(x, 0) for x in node.args):
-        return None
-    return creation.fill(node, 0)
-
-
-def multiply_negatives(node: Node) -> Node | None:
-    """``-x * -y`` is x * y."""
-    x, y = node.args
-    negated = x.op is arithmetic.negative and y.op is arithmetic.negative
-    return arithmetic.multiply(x.args[0], y.args[0]) if negated else None
-
-
 def divide_by_power_of_two(node: Node) -> Node | None:
     """``x / 2**k`` is x * 2**-k, which is as exact and faster."""
     value = constant(node.args[1])
@@ -190,82 +117,7 @@ def divide_by_power_of_two(node: Node) -> Node | None:
     least = float(np.finfo(node.dtype).tiny)
     if not least <= abs(value) <= 1 / least:
         return None
-    return arithmetic.multiply(node.args[0], creation.fill(node, 1 / value))
-
-
-def subtract_from_zero(node: Node) -> Node | None:
-    """``0 - x`` is -x for integers, and ``-0.0 - x`` for floats."""
-    x, y = node.args
-    return arithmetic.negative(y) if _is_neutral(x) else None
-
-
-def subtract_itself(node: Node) -> Node | None:
-    """``x - x`` is 0 for integers (a float may be inf or nan)."""
-    x, y = node.args
-    return creation.fill(node, 0) if x is y and node.dtype.kind != "f" else None
-
-
-def even(node: Node) -> Node | None:
-    """``abs(-x)``, ``square(-x)``, ``square(abs(x))`` are those of x."""
-    x = node.args[0]
-    evened = x.op is arithmetic.negative or (x.op is arithmetic.abs_ and node.op is not x.op)
-    return node.op(x.args[0]) if evened else None
-
-
-def idempotent(node: Node) -> Node | None:
-    """``f(f(x))`` is f(x) for rounding, ``abs``, ``sign`` and ``relu``."""
-    x = node.args[0]
-    return x if x.op is node.op else None
-
-
-def same_operands(node: Node) -> Node | None:
-    """``max(x, x)``, ``x & x``, ``x | x`` are x."""
-    x, y = node.args
-    return x if x is y else None
-
-
-def compare_itself(node: Node) -> Node | None:
-    """``x < x`` and ``x > x`` are False; ``x == x``, ``x <= x`` are True but for floats, which may be nan."""
-    x, y = node.args
-    if x is not y:
-        return None
-    if node.op in (logic.less, logic.greater):
-        return creation.fill(node, False)
-    return None if x.dtype.kind == "f" else creation.fill(node, node.op is not logic.not_equal)
-
-
-def twice(node: Node) -> Node | None:
-    """``-(-x)``, ``not not x`` are x."""
-    x = node.args[0]
-    return x.args[0] if x.op is node.op else None
-
-
-def not_equal(node: Node) -> Node | None:
-    """``not (x == y)`` is ``x != y`` and the other way round; of an order only where there is no nan."""
-    x = node.args[0]
-    opposite = OPPOSITE.get(x.op)
-    if opposite is None or (x.args[0].dtype.kind == "f" and x.op not in (logic.equal, logic.not_equal)):
-        return None
-    return opposite(*x.args)
-
-
-# fmt: off
-OPPOSITE = {
-    logic.equal: logic.not_equal,     logic.not_equal: logic.equal,
-    logic.less:  logic.greater_equal, logic.greater_equal: logic.less,
-    logic.greater: logic.less_equal,  logic.less_equal: logic.greater,
-}
-# fmt: on
-
-
-def logical_constant(node: Node) -> Node | None:
-    """``x and True``, ``x or False`` are x; ``x and False`` is False, ``x or True`` is True."""
-    neutral = node.op is logic.logical_and
-    for x, y in (node.args, node.args[::-1]):
-        value = constant(y)
-        if isinstance(value, bool):
-            return x if value == neutral else y
-    return None
+    return multiply(node.args[0], creation.fill(node, 1 / value))
 
 
 def convert_same(node: Node) -> Node | None:
@@ -273,35 +125,10 @@ def convert_same(node: Node) -> Node | None:
     return node.args[0] if node.args[0].dtype == node.dtype else None
 
 
-def convert_back(node: Node) -> Node | None:
+def convert_back(node: Node, x: Node) -> Node | None:
     """A conversion to a dtype that holds every value, and back."""
-    x = node.args[0]
-    if x.op is not node.op or x.args[0].dtype != node.dtype or not np.can_cast(node.dtype, x.dtype, "safe"):
-        return None
-    return x.args[0]
-
-
-def select_same(node: Node) -> Node | None:
-    """``where(c, x, x)`` is x; ``where(True, x, y)`` is x."""
-    condition, x, y = node.args
-    if x is y:
-        return x
-    value = constant(condition)
-    return None if value is None else x if value else y
-
-
-def select_opposite(node: Node) -> Node | None:
-    """``where(not c, x, y)`` is ``where(c, y, x)``."""
-    condition, x, y = node.args
-    return logic.select(condition.args[0], y, x) if condition.op is logic.logical_not else None
-
-
-def select_bools(node: Node) -> Node | None:
-    """``where(c, True, False)`` is c."""
-    condition, x, y = node.args
-    if constant(x) is True and constant(y) is False:
-        return condition
-    return logic.logical_not(condition) if constant(x) is False and constant(y) is True else None
+    whole = x.args[0].dtype == node.dtype and np.can_cast(node.dtype, x.dtype, "safe")
+    return x.args[0] if whole else None
 
 
 def having(law: Law, lower: type[Lowering]) -> tuple[Op, ...]:
@@ -313,8 +140,68 @@ REDUCTIONS = tuple(op for op in TABLE.values() if isinstance(op.lower, Reduce) a
 FORMULAS = tuple(op for op in TABLE.values() if isinstance(op.lower, Formula))
 
 # fmt: off
-COMPARISONS = (logic.equal, logic.not_equal, logic.less, logic.less_equal, logic.greater, logic.greater_equal)
-LOGICAL = (logic.logical_and, logic.logical_or)
+FALSE, TRUE, ZERO = creation.fill(C, False), creation.fill(C, True), creation.fill(X, 0)
+N = wildcard("n", "iuf")
+
+REWRITES = (
+    Rewrite("multiply_by_one",       X * 1,                 X),
+    Rewrite("multiply_by_minus_one", X * -1,                -X),
+    Rewrite("multiply_by_zero",      I * 0,                 ZERO),          # of an inf or nan it is nan, of -1.0 -0.0
+    Rewrite("multiply_negatives",    -X * -Y,               X * Y),
+    Rewrite("multiply_by_itself",    N * N,                 square(N)),
+    Rewrite("divide_by_one",         X / 1,                 X),
+    Rewrite("add_zero",              X + -0.0,              X),             # -0.0 + 0.0 is 0.0, so 0.0 stays
+    Rewrite("add_negative",          X + -Y,                X - Y),
+    Rewrite("subtract_zero",         X - 0.0,               X),
+    Rewrite("subtract_negative",     X - -Y,                X + Y),
+    Rewrite("subtract_from_zero",    -0.0 - X,              -X),
+    Rewrite("subtract_itself",       I - I,                 ZERO),          # inf - inf is nan
+    Rewrite("abs_of_negative",       abs_(-X),              abs_(X)),
+    Rewrite("square_of_negative",    square(-X),            square(X)),
+    Rewrite("square_of_abs",         square(abs_(X)),       square(X)),
+    # In these fewer digits cancel.
+    Rewrite("exp_minus_one",         exp(X) - 1,            expm1(X)),
+    Rewrite("log_of_one_plus",       log(1 + X),            log1p(X)),
+    Rewrite("log_of_one_minus",      log(1 - X),            log1p(-X)),
+    Rewrite("log_softmax",           X - Y,                 log_softmax),
+    # A comparison with nan is False, but for !=.
+    Rewrite("not_equal_itself",      not_equal(I, I),       FALSE),
+    Rewrite("less_itself",           less(X, X),            FALSE),
+    Rewrite("greater_itself",        greater(X, X),         FALSE),
+    Rewrite("equal_itself",          equal(I, I),           TRUE),
+    Rewrite("less_equal_itself",     less_equal(I, I),      TRUE),
+    Rewrite("greater_equal_itself",  greater_equal(I, I),   TRUE),
+    Rewrite("not_equal",             logical_not(equal(X, Y)),          not_equal(X, Y)),
+    Rewrite("not_not_equal",         logical_not(not_equal(X, Y)),      equal(X, Y)),
+    Rewrite("not_less",              logical_not(less(I, J)),           greater_equal(I, J)),
+    Rewrite("not_less_equal",        logical_not(less_equal(I, J)),     greater(I, J)),
+    Rewrite("not_greater",           logical_not(greater(I, J)),        less_equal(I, J)),
+    Rewrite("not_greater_equal",     logical_not(greater_equal(I, J)),  less(I, J)),
+    # Choices.
+    Rewrite("and_true",              logical_and(C, TRUE),  C),
+    Rewrite("and_false",             logical_and(C, FALSE), FALSE),
+    Rewrite("or_false",              logical_or(C, FALSE),  C),
+    Rewrite("or_true",               logical_or(C, TRUE),   TRUE),
+    Rewrite("select_same",           select(C, X, X),       X),
+    Rewrite("select_true",           select(TRUE, X, Y),    X),
+    Rewrite("select_false",          select(FALSE, X, Y),   Y),
+    Rewrite("select_opposite",       select(logical_not(C), X, Y),      select(C, Y, X)),
+    Rewrite("select_bools",          select(C, TRUE, FALSE), C),
+    Rewrite("select_opposite_bools", select(C, FALSE, TRUE), logical_not(C)),
+    # By the laws of an op.
+    *(Rewrite(f"{op.name}_twice",    applied(op, applied(op, X)), applied(op, X)) for op in having("idempotent", Map)),
+    *(Rewrite(f"{op.name}_undone",   applied(op, applied(op, X)), X) for op in having("involution", Map)),
+    *(Rewrite(f"{op.name}_of_same",  applied(op, X, X),     X) for op in having("selective", Map)),
+    # An op on what another made, by their parameters.
+    Rewrite("convert_back",          on(creation.astype, creation.astype), convert_back),
+    Rewrite("reshape_twice",         on(views.reshape, views.reshape), reshape_twice),
+    Rewrite("broadcast_twice",       on(views.broadcast, views.broadcast), broadcast_twice),
+    Rewrite("transpose_twice",       on(views.transpose, views.transpose), transpose_twice),
+    Rewrite("slice_twice",           on(views.slice_, views.slice_), slice_twice),
+    Rewrite("slice_of_pad",          on(views.slice_, views.pad), slice_of_pad),
+    Rewrite("slice_of_update",       on(views.slice_, indexing.update_slice), slice_of_update),
+    *(Rewrite(f"{op.name}_of_transpose", on(op, views.transpose), reduce_of_transpose) for op in REDUCTIONS),
+)
 
 OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     sources.leaf:          (drop,),
@@ -323,23 +210,14 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
     sources.assume_shape:  (drop_same_shape,),
     calls.result:          (drop,),
     calls.after:           (after_constants,),
-    arithmetic.multiply:   (multiply_by_one, multiply_by_minus_one, multiply_by_zero, multiply_negatives,
-                            multiply_by_itself),
-    arithmetic.divide:     (divide_by_one, divide_by_power_of_two),
-    arithmetic.add:        (add_zero, add_negative),
-    arithmetic.subtract:   (subtract_zero, subtract_negative, subtract_from_zero, subtract_itself,
-                            exp_minus_one, log_softmax),
-    arithmetic.square:     (even,),
-    arithmetic.abs_:       (even, abs_of_positive),
-    transcendental.pow_:   (power_of_constant, power_of_half),
-    transcendental.log:    (log_of_one_plus,),
-    creation.astype:       (convert_same, convert_back),
-    logic.select:          (select_same, select_opposite, select_bools),
-    logic.logical_not:     (not_equal,),
-    views.reshape:         (same_shape, view_of_constant, reshape_twice),
-    views.broadcast:       (same_shape, view_of_constant, broadcast_twice),
-    views.transpose:       (transpose_nothing, view_of_constant, transpose_twice, transpose_product),
-    views.slice_:          (slice_nothing, view_of_constant, slice_twice, slice_of_pad, slice_of_update),
+    divide:                (divide_by_power_of_two,),
+    abs_:                  (abs_of_positive,),
+    pow_:                  (power_of_constant, power_of_half),
+    creation.astype:       (convert_same,),
+    views.reshape:         (same_shape, view_of_constant),
+    views.broadcast:       (same_shape, view_of_constant),
+    views.transpose:       (transpose_nothing, view_of_constant, transpose_product),
+    views.slice_:          (slice_nothing, view_of_constant),
     views.pad:             (pad_nothing, pad_constant),
     reductions.sum_:       (sum_constant,),
     indexing.update_slice: (update_everything,),
@@ -351,13 +229,7 @@ OF_ONE_OP: dict[Op, tuple[Rule, ...]] = {
 }
 OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
     (having("exact", Map),         fold),
-    (having("idempotent", Map),    idempotent),
-    (having("involution", Map),    twice),
-    (having("selective", Map),     same_operands),
-    (LOGICAL,                      logical_constant),
-    (COMPARISONS,                  compare_itself),
     (REDUCTIONS,                   reduce_single),
-    (REDUCTIONS,                   sum_of_transpose),
     (REDUCTIONS,                   reduce_of_merged),
     (having("selective", Reduce),  reduce_constant),
     (FORMULAS,                     written_out),
@@ -368,11 +240,11 @@ OF_SEVERAL: tuple[tuple[Iterable[Op], Rule], ...] = (
 
 
 def gather() -> dict[Op, tuple[Rule, ...]]:
-    """The rules of every op: stable forms first, then those of its own."""
-    rules = {op: (*STABLE.get(op, ()), *OF_ONE_OP.get(op, ())) for op in (*STABLE, *OF_ONE_OP)}
-    for ops, rule in OF_SEVERAL:
-        for op in ops:
-            rules[op] = (*rules.get(op, ()), rule)
+    """The rules of every op: stable forms first, then those on what it is made of, and those of its own."""
+    rules: dict[Op, tuple[Rule, ...]] = {}
+    for table in (STABLE, by_op(REWRITES), OF_ONE_OP, *(dict.fromkeys(ops, (rule,)) for ops, rule in OF_SEVERAL)):
+        for op, own in table.items():
+            rules[op] = (*rules.get(op, ()), *own)
     return rules
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from staticad.ir import Node
 from staticad.lowering import Contract, Map, Source, Uninitialised
-from staticad.ops import creation, indexing, products, views
+from staticad.ops import creation, products, views
+from staticad.ops.creation import constant
 from staticad.shapes import add, known_ge, mul, product
-
-Rule = Callable[[Node], Node | None]
-
-
-def constant(node: Node) -> Any:
-    """The number that every element of ``node`` is, if that is known; else None."""
-    return node.params["value"] if node.op is creation.full else None
 
 
 def map_of_views(node: Node) -> Node | None:
     """``f(broadcast(x), broadcast(y), constant)`` is ``broadcast(f(x, y, constant))``; so it is for transposes.
 
     An element is computed once, not where it is repeated, and views meet views."""
-    outer = next((x for x in node.args if x.op in (views.broadcast, views.transpose)), None)
+    outer = next((x for x in node.args if views.places_axes(x)), None)
     if outer is None or not isinstance(node.op.lower, Map):
         return None
     inner: list[Node] = []
@@ -41,29 +32,20 @@ def map_of_merged(node: Node) -> Node | None:
     """``f(reshape(x), y)`` is ``reshape(f(x, reshape(y)))`` where the reshape of a computed x merges axes.
 
     Splitting the axes of y costs nothing in a loop; dividing the index of x would."""
-    outer = next((x for x in node.args if _merges(x) and not isinstance(x.args[0].op.lower, Source)), None)
+    outer = next((x for x in node.args if views.merges(x) and not isinstance(x.args[0].op.lower, Source)), None)
     if outer is None or not isinstance(node.op.lower, Map):
         return None
     shape = outer.args[0].shape
-    inner = [x.args[0] if _merges(x) and x.args[0].shape == shape else views.reshape(x, shape=shape) for x in node.args]
+    inner = [
+        x.args[0] if views.merges(x) and x.args[0].shape == shape else views.reshape(x, shape=shape) for x in node.args
+    ]
     return views.reshape(node.op(*inner, **node.params), shape=node.shape)
-
-
-def _merges(node: Node) -> bool:
-    """Whether a node is a reshape that only merges axes (and adds or drops axes of size 1).
-
-    Not of what has no elements, where any axes make any others."""
-    if node.op is not views.reshape or product(node.shape) == 0:
-        return False
-    groups = views.reshape_groups(node.args[0].shape, node.shape)
-    covered = sum(len(new) for _, new in groups) == sum(d != 1 for d in node.shape)
-    return covered and all(len(new) == 1 for _, new in groups) and any(len(old) > 1 for old, _ in groups)
 
 
 def reduce_of_merged(node: Node) -> Node | None:
     """A reduction of merged axes is one over the axes they were."""
     x = node.args[0]
-    if not _merges(x):
+    if not views.merges(x):
         return None
     old_axes = {new[0]: old for old, new in views.reshape_groups(x.args[0].shape, x.shape)}
     if not all(a in old_axes for a in node.params["axes"]):
@@ -84,10 +66,9 @@ def same_shape(node: Node) -> Node | None:
     return node.args[0] if node.args[0].shape == node.shape else None
 
 
-def reshape_twice(node: Node) -> Node | None:
+def reshape_twice(node: Node, x: Node) -> Node:
     """``reshape(reshape(x))`` is one reshape."""
-    x = node.args[0]
-    return views.reshape(x.args[0], shape=node.shape) if x.op is node.op else None
+    return views.reshape(x.args[0], shape=node.shape)
 
 
 def transpose_nothing(node: Node) -> Node | None:
@@ -95,11 +76,8 @@ def transpose_nothing(node: Node) -> Node | None:
     return node.args[0] if node.params["axes"] == tuple(range(len(node.shape))) else None
 
 
-def transpose_twice(node: Node) -> Node | None:
+def transpose_twice(node: Node, x: Node) -> Node:
     """``transpose(transpose(x))`` is one transpose."""
-    x = node.args[0]
-    if x.op is not node.op:
-        return None
     inner = x.params["axes"]
     return views.transpose(x.args[0], axes=tuple(inner[k] for k in node.params["axes"]))
 
@@ -113,11 +91,8 @@ def transpose_product(node: Node) -> Node | None:
     return products.contract(*x.args, spec=f"{operands}->{''.join(out[k] for k in node.params['axes'])}")
 
 
-def broadcast_twice(node: Node) -> Node | None:
+def broadcast_twice(node: Node, x: Node) -> Node:
     """``broadcast(broadcast(x))`` is one broadcast."""
-    x = node.args[0]
-    if x.op is not node.op:
-        return None
     outer = node.params["axes"]
     return views.broadcast(x.args[0], shape=node.shape, axes=tuple(outer[k] for k in x.params["axes"]))
 
@@ -144,11 +119,8 @@ def slice_nothing(node: Node) -> Node | None:
     return x if whole and x.shape == node.shape else None
 
 
-def slice_twice(node: Node) -> Node | None:
+def slice_twice(node: Node, x: Node) -> Node:
     """``slice(slice(x))`` is one slice."""
-    x = node.args[0]
-    if x.op is not node.op:
-        return None
     start = tuple(
         add(inner, mul(outer, step))
         for inner, outer, step in zip(x.params["start"], node.params["start"], x.params["step"], strict=True)
@@ -157,12 +129,10 @@ def slice_twice(node: Node) -> Node | None:
     return views.slice_(x.args[0], start=start, size=node.params["size"], step=step)
 
 
-def slice_of_pad(node: Node) -> Node | None:
+def slice_of_pad(node: Node, x: Node) -> Node | None:
     """A slice of exactly what was padded."""
-    x = node.args[0]
-    if x.op is not views.pad or node.shape != x.args[0].shape or node.params["step"] != x.params["step"]:
-        return None
-    return x.args[0] if node.params["start"] == x.params["low"] else None
+    whole = node.shape == x.args[0].shape and node.params["start"] == x.params["low"]
+    return x.args[0] if whole and node.params["step"] == x.params["step"] else None
 
 
 def pad_nothing(node: Node) -> Node | None:
@@ -206,11 +176,8 @@ def sum_constant(node: Node) -> Node | None:
     return creation.fill(node, int(value) * count)
 
 
-def sum_of_transpose(node: Node) -> Node | None:
+def reduce_of_transpose(node: Node, x: Node) -> Node:
     """A reduction over all axes does not ask for their order; over some, the rest is transposed."""
-    x = node.args[0]
-    if x.op is not views.transpose:
-        return None
     order: tuple[int, ...] = x.params["axes"]
     summed: tuple[int, ...] = node.params["axes"]
     axes = tuple(sorted(order[a] for a in summed))
@@ -224,10 +191,9 @@ def update_everything(node: Node) -> Node | None:
     return x if base.shape == x.shape and all(k == 1 for k in node.params["step"]) else None
 
 
-def slice_of_update(node: Node) -> Node | None:
+def slice_of_update(node: Node, x: Node) -> Node | None:
     """A slice of what `update_slice` wrote is that; one that misses it is a slice of the base."""
-    x = node.args[0]
-    if x.op is not indexing.update_slice or any(s != 1 for s in (*node.params["step"], *x.params["step"])):
+    if any(s != 1 for s in (*node.params["step"], *x.params["step"])):
         return None
     base, new = x.args
     starts, sizes = node.params["start"], node.params["size"]

@@ -20,12 +20,14 @@ PACKAGE = Path(staticad.__file__).parent
 # staticad/__init__.py.
 LAYERS = """
     errors names progress
+    dimensions
+    bounds
     shapes dtypes nests
     foreign
     ir
     lowering
     ops
-    interpret view_rules small_products small_matrices
+    interpret patterns view_rules small_products small_matrices
     stable
     forms
     closed_forms

@@ -39,7 +39,7 @@ CASES: list[tuple[Any, Build, int]] = [
     (written_out,      determinants.det, 1),
 ]
 # fmt: on
-SHOWN = {rule for rule, _, _ in CASES}
+SHOWN = {rule.__name__ for rule, _, _ in CASES}
 
 
 def matrices(n: int, dtype: str = "float64") -> np.ndarray:

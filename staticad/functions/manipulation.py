@@ -40,7 +40,6 @@ from staticad.ops import creation, views
 from staticad.ops import indexing as primitive
 from staticad.shapes import Dim, Expr, Shape, as_dim, as_shape, floordiv, maximum, minimum, mod, product, shape_text
 from staticad.tensor import ArrayLike, Axes, DType, Tensor, wrap
-from staticad.view_rules import constant
 
 # ---- shapes and axes
 
@@ -224,7 +223,7 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0, dtype: DType
     for t in ts:
         total = total + t.shape[k]
     rest[k] = total
-    values = [constant(t.node) for t in ts]
+    values = [creation.constant(t.node) for t in ts]
     if values.count(None) == 1:
         return _bordered(ts, values, k, tuple(rest))
     out = primitive.uninitialised(shape=tuple(rest), dtype=first.dtype)

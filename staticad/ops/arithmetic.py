@@ -56,7 +56,8 @@ def _extremum(name: str, meaning: Callable[..., Any], boolean: str, loses: Op) -
 
 # fmt: off
 add      = diagonal("add", np.add, by_kind(b="({x} | {y})", iuf="({x} + {y})"),
-                    lambda out, x, y: (_itself, _itself), kinds="biuf", examples=PAIRS_OR_BOOLS, laws=("exact",))
+                    lambda out, x, y: (_itself, _itself), kinds="biuf", examples=PAIRS_OR_BOOLS,
+                    laws=("commutative", "exact"))
 subtract = diagonal("subtract", np.subtract, "({x} - {y})",
                     lambda out, x, y: (_itself, _negated), kinds="iuf", examples=PAIRS, laws=("exact",))
 negative = diagonal("negative", np.negative, "(-{x})",
@@ -65,7 +66,7 @@ divide   = diagonal("divide", np.divide, "({x} / {y})",
                     lambda out, x, y: (lambda v: v / y, lambda v: -(out * (v / y))),
                     cost=4, examples=floats(PLAIN, OTHERS), laws=("exact",))
 multiply = elementwise("multiply", np.multiply, by_kind(b="({x} & {y})", iuf="({x} * {y})"),
-                       lambda out, x, y: (y, x), kinds="biuf", examples=PAIRS_OR_BOOLS, laws=("exact",))
+                       lambda out, x, y: (y, x), kinds="biuf", examples=PAIRS_OR_BOOLS, laws=("commutative", "exact"))
 square   = elementwise("square", np.square, "({x} * {x})",
                        lambda out, x: (2 * x,), kinds="iuf", examples=NUMBERS, laws=("exact", "signless"))
 

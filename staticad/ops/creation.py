@@ -50,6 +50,11 @@ def fill(x: Node, value: object) -> Node:
     return full(value=literal(value, x.dtype), shape=x.shape, dtype=x.dtype)
 
 
+def constant(node: Node) -> Any:
+    """The number that every element of ``node`` is, if that is known; else None."""
+    return node.params["value"] if node.op is full else None
+
+
 def _full_type(*, value: Value, shape: Shape, dtype: np.dtype[Any]) -> ArrayType:
     literal(value, dtype)
     return ArrayType(as_dtype(dtype), shape)

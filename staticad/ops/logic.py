@@ -61,9 +61,9 @@ def _to_bool(*dtypes: np.dtype[Any]) -> np.dtype[Any]:
     return bool_
 
 
-def _comparison(name: str, meaning: Callable[..., Any], code: str) -> Op:
+def _comparison(name: str, meaning: Callable[..., Any], code: str, laws: tuple[Law, ...] = ("exact",)) -> Op:
     samples = both(floats((), (), special=SPECIAL), whole(2, boolean=True))
-    return elementwise(name, meaning, code, kinds="biuf", dtype=_to_bool, examples=samples, laws=("exact",))
+    return elementwise(name, meaning, code, kinds="biuf", dtype=_to_bool, examples=samples, laws=laws)
 
 
 def _predicate(name: str, meaning: Callable[..., Any], code: str, kinds: str = "biuf") -> Op:
@@ -88,8 +88,8 @@ def _shift(name: str, meaning: Callable[..., Any], code: str) -> Op:
 
 
 # fmt: off
-equal         = _comparison("equal",         np.equal,         "({x} == {y})")
-not_equal     = _comparison("not_equal",     np.not_equal,     "({x} != {y})")
+equal         = _comparison("equal",         np.equal,         "({x} == {y})", ("commutative", "exact"))
+not_equal     = _comparison("not_equal",     np.not_equal,     "({x} != {y})", ("commutative", "exact"))
 less          = _comparison("less",          np.less,          "({x} < {y})")
 less_equal    = _comparison("less_equal",    np.less_equal,    "({x} <= {y})")
 greater       = _comparison("greater",       np.greater,       "({x} > {y})")
@@ -100,14 +100,14 @@ isinf    = _predicate("isinf",    np.isinf,    "m.isinf({x})")
 isfinite = _predicate("isfinite", np.isfinite, "m.isfinite({x})")
 signbit  = _predicate("signbit",  np.signbit,  "m.signbit({x})", kinds="f")
 
-logical_and = _logical("logical_and", np.logical_and, "({x} & {y})", laws=("exact", "selective"))
-logical_or  = _logical("logical_or",  np.logical_or,  "({x} | {y})", laws=("exact", "selective"))
-logical_xor = _logical("logical_xor", np.logical_xor, "({x} != {y})")
+logical_and = _logical("logical_and", np.logical_and, "({x} & {y})", laws=("commutative", "exact", "selective"))
+logical_or  = _logical("logical_or",  np.logical_or,  "({x} | {y})", laws=("commutative", "exact", "selective"))
+logical_xor = _logical("logical_xor", np.logical_xor, "({x} != {y})", laws=("commutative",))
 logical_not = _logical("logical_not", np.logical_not, "(not {x})", 1, laws=("exact", "involution"))
 
-bitwise_and    = _bitwise("bitwise_and",    np.bitwise_and, "({x} & {y})", laws=("selective",))
-bitwise_or     = _bitwise("bitwise_or",     np.bitwise_or,  "({x} | {y})", laws=("selective",))
-bitwise_xor    = _bitwise("bitwise_xor",    np.bitwise_xor, "({x} ^ {y})")
+bitwise_and    = _bitwise("bitwise_and",    np.bitwise_and, "({x} & {y})", laws=("commutative", "selective"))
+bitwise_or     = _bitwise("bitwise_or",     np.bitwise_or,  "({x} | {y})", laws=("commutative", "selective"))
+bitwise_xor    = _bitwise("bitwise_xor",    np.bitwise_xor, "({x} ^ {y})", laws=("commutative",))
 bitwise_invert = _bitwise("bitwise_invert", np.invert,      by_kind(b="(not {x})", iu="(~{x})"), 1,
                           laws=("involution",))
 

@@ -198,6 +198,17 @@ reshape = linear(
 )
 
 
+def merges(node: Node) -> bool:
+    """Whether a node is a reshape that only merges axes (and adds or drops axes of size 1).
+
+    Not of what has no elements, where any axes make any others."""
+    if node.op is not reshape or product(node.shape) == 0:
+        return False
+    groups = reshape_groups(node.args[0].shape, node.shape)
+    covered = sum(len(new) for _, new in groups) == sum(d != 1 for d in node.shape)
+    return covered and all(len(new) == 1 for _, new in groups) and any(len(old) > 1 for old, _ in groups)
+
+
 # transpose ------------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +251,34 @@ transpose = linear(
     batch=lanewise(lambda p, lanes: {"axes": _after(lanes, p["axes"])}),
     examples=_transpose_examples,
 )
+
+
+# where axes stand -----------------------------------------------------------------------------------------------------
+
+
+def places_axes(node: Node) -> bool:
+    """Whether a node is a broadcast or a transpose: a map before it is the same as one after it."""
+    return node.op is broadcast or node.op is transpose
+
+
+def axes_below(view: Node) -> tuple[int | None, ...] | None:
+    """Which axis of its operand each axis of a view is, if it repeats, transposes, or adds and drops axes of size 1."""
+    out: list[int | None] = [None] * len(view.shape)
+    if view.op is transpose:
+        return view.params["axes"]
+    sizes = view.args[0].shape if view.args else ()
+    longer = [a for a, size in enumerate(sizes) if size != 1]
+    if view.op is broadcast:
+        places = [view.params["axes"][a] for a in longer]
+    elif view.op is reshape:
+        places = [a for a, size in enumerate(view.shape) if size != 1]
+    else:
+        return None
+    if [view.shape[a] for a in places] != [sizes[a] for a in longer]:
+        return None
+    for place, a in zip(places, longer, strict=True):
+        out[place] = a
+    return tuple(out)
 
 
 # slice ----------------------------------------------------------------------------------------------------------------

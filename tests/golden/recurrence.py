@@ -97,7 +97,7 @@ def main(work, xs, a, b, out, out_1, out_2, out_3):
                 stack_1_1 = stack_1[n - i - 1, j]
                 stack_4 = stack[n - i - 1, j]
                 add_2 = add_1 + carried_3_j * stack_1_1 * m.cos(stack_4) + carried_2_j * stack_2[n - i - 1, j]
-                carried_3[j] = -add_1 + carried_3_j * stack_3[n - i - 1, j] + carried_2_j * stack_4 * -m.sin(stack_1_1)
+                carried_3[j] = carried_3_j * stack_3[n - i - 1, j] - add_1 + carried_2_j * stack_4 * -m.sin(stack_1_1)
                 carried_2[j] = add_2
     for i in range(m.steps(4, 8)):
         out_2[i] = carried_2[i]
