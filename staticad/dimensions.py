@@ -1,4 +1,4 @@
-"""Symbolic dimensions: integer polynomials in normal form, their arithmetic and their text; knows no shapes and no ops.
+"""Symbolic dimensions: integer polynomials in normal form, their arithmetic, text and bounds; knows no shapes, no ops.
 
 A dimension is an ``int`` or an `Expr`. An `Expr` is a polynomial with integer coefficients over atoms: named dimensions
 (`Symbol`), and the floor divisions, minima, maxima and roots that no polynomial can express. Two dimensions are equal
@@ -11,7 +11,7 @@ import keyword
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd, isqrt
+from math import gcd, isqrt, prod
 from typing import TypeAlias
 
 from staticad.errors import GraphError, ShapeError
@@ -46,9 +46,7 @@ class Binary:
 
     @cached_property
     def low(self) -> int | None:
-        """Its `staticad.bounds.lower_bound`, kept here: each level of what is nested reads it."""
-        from staticad.bounds import binary_low
-
+        """Its `lower_bound`, kept: each level of what is nested reads it."""
         return binary_low(self.op, self.x, self.y)
 
     @cached_property
@@ -101,9 +99,7 @@ class Expr:
 
     @cached_property
     def low(self) -> int | None:
-        """Its `staticad.bounds.lower_bound`, kept here: each level of what is nested reads it."""
-        from staticad.bounds import expr_low
-
+        """Its `lower_bound`, kept: each level of what is nested reads it."""
         return expr_low(self.terms)
 
     @cached_property
@@ -344,3 +340,68 @@ def _wrap(text: str) -> str:
 
 def shape_text(shape: Sequence[Dim]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
+
+
+# bounds ---------------------------------------------------------------------------------------------------------------
+
+
+def lower_bound(x: Dim) -> int | None:
+    """A number that ``x`` is never below, or None where none is known. Symbols are at least 0."""
+    if isinstance(x, int):
+        return x
+    return x.low
+
+
+def expr_low(terms: Mapping[Monomial, int]) -> int | None:
+    """The lower bound of a polynomial, by its terms or by those of something that is never above it."""
+    low = _terms_low(terms)
+    below = _below(terms) if low is None else None
+    return low if below is None else lower_bound(below)
+
+
+def _terms_low(terms: Mapping[Monomial, int]) -> int | None:
+    total = 0
+    for m, c in terms.items():
+        lows = [(_atom_low(a), p) for a, p in m]
+        if m and (c < 0 or not all(_never_negative(a) for a, _ in m)):
+            return None
+        total += c * prod((low or 0) ** p for low, p in lows)
+    return total
+
+
+def _below(terms: Mapping[Monomial, int]) -> Dim | None:
+    """Something that is never above, with ``x`` where ``y * (x // y)`` is subtracted; None where that is nowhere."""
+    for m, c in terms.items():
+        for a, _ in m:
+            if c > 0 or not isinstance(a, Binary) or a.op != "//" or len(divisor := terms_of(a.y)) != 1:
+                continue
+            ((ym, yc),) = divisor.items()
+            others = divided(m, merged(((a, 1),), ym))
+            if others is None or yc < 0 or c % yc or not all(_never_negative(b) for b, _ in others):
+                continue
+            rest = {other: k for other, k in terms.items() if other != m}
+            return add(normal(rest), mul(normal({others: c // yc}), a.x))
+    return None
+
+
+def _atom_low(a: Atom) -> int | None:
+    return a.low if isinstance(a, Binary) else 0
+
+
+def _never_negative(a: Atom) -> bool:
+    low = _atom_low(a)
+    return low is not None and low >= 0
+
+
+def binary_low(op: str, x: Dim, y: Dim) -> int | None:
+    """The lower bound of an operation that is no polynomial."""
+    a, b = lower_bound(x), lower_bound(y)
+    if op == "//":
+        if isinstance(y, int):
+            return a // y if a is not None and y > 0 else None
+        return 0 if a is not None and a >= 0 else None
+    if op == "root":
+        return square_root(a or 0, b or 0)
+    if op == "max":
+        return max((low for low in (a, b) if low is not None), default=None)
+    return None if a is None or b is None else min(a, b)

@@ -1,6 +1,6 @@
 """Shapes, which are made of dimensions, and dimensions whose symbols have sizes; knows no ops.
 
-What there is of dimensions (`staticad.dimensions`, `staticad.bounds`) is found here too.
+What there is of dimensions (`staticad.dimensions`) is found here too.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import SupportsIndex, TypeAlias, cast
 
-from staticad.bounds import known_ge, lower_bound, maximum, minimum
 from staticad.dimensions import (
     Atom,
     Binary,
@@ -22,8 +21,10 @@ from staticad.dimensions import (
     dim,
     floordiv,
     is_dim,
+    lower_bound,
     mod,
     mul,
+    order_of,
     render,
     root,
     shape_text,
@@ -166,3 +167,28 @@ def evaluate(x: Dim, sizes: Mapping[str, int]) -> int:
         return value
     missing = sorted(str(s) for s in symbols(value))
     raise ShapeError(f"the dimension {x} needs a size for {', '.join(missing)}")
+
+
+# comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def known_ge(x: Dim, y: Dim) -> bool:
+    """Whether ``x >= y`` for every value of the symbols, as far as the bounds show."""
+    low = lower_bound(add(x, mul(y, -1)))
+    return low is not None and low >= 0
+
+
+def minimum(x: Dim, y: Dim) -> Dim:
+    return _extremum("min", x, y)
+
+
+def maximum(x: Dim, y: Dim) -> Dim:
+    return _extremum("max", x, y)
+
+
+def _extremum(op: str, x: Dim, y: Dim) -> Dim:
+    if known_ge(x, y):
+        return x if op == "max" else y
+    if known_ge(y, x):
+        return y if op == "max" else x
+    return symbol(Binary(op, *sorted((x, y), key=order_of)))

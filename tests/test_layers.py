@@ -21,7 +21,6 @@ PACKAGE = Path(staticad.__file__).parent
 LAYERS = """
     errors names progress
     dimensions
-    bounds
     shapes dtypes nests
     foreign
     ir
