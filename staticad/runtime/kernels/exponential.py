@@ -174,12 +174,21 @@ def expm1(x: Value) -> Value:
 
 @traced(np.tanh)
 def tanh(x: Value) -> Value:
-    """``1 - 2 / (exp(2x) + 1)``, but near 0."""
-    a = fabs(x)
+    """``1 - 2 / (exp(2x) + 1)``, but near 0.
+
+    ``exp(2x)`` is 2**n * exp(2r): where it is large its digits do not matter, so that ln 2 is one number here."""
+    its, a = form(x), fabs(x)
+    far = its.saturated / 2
+    magic = its.magic + its.bias - 1
+    held = select(a > far, far, a)
+    rounded = madd(held, 2 * LOG2E, magic)
+    r = madd(rounded - magic, -sum(its.ln2) / 2, held)
+    doubled = [c * 2.0 ** (len(its.exp) + 1 - k) for k, c in enumerate(its.exp)]
+    square = r * r
+    p = madd(square, polynomial(r, doubled, square), 2 * r)
+    half = real(bits(rounded) << its.mantissa)
     square = x * x
-    far = form(x).saturated / 2
-    p, half = reduce_half(2 * select(a > far, far, a))
-    near = madd(a * square, polynomial(square, form(x).tanh), a)
+    near = madd(a * square, polynomial(square, its.tanh), a)
     return copysign(select(a < 0.55, near, 1 - 1 / madd(p, half, half + 0.5)), x)
 
 

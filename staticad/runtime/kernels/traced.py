@@ -89,14 +89,18 @@ def fma(x: Value, y: Any, z: Any) -> Value:
 
 
 def polynomial(x: Value, coefficients: Sequence[float], square: Value | None = None) -> Value:
-    """Horner's rule, from the highest power down. With the ``square`` of x at hand it goes over odd and even powers
-    apart: as many operations, half of them in a chain."""
-    if square is not None:
-        even, odd = coefficients[-1::-2][::-1], coefficients[-2::-2][::-1]
-        return madd(polynomial(square, odd), x, polynomial(square, even))
-    out: Any = x.of(coefficients[0])
-    for c in coefficients[1:]:
-        out = madd(out, x, c)
+    """Horner's rule, from the highest power down. With the ``square`` of x at hand it takes two powers at a time: as
+    many operations, half of them in a chain."""
+    if square is None:
+        x, terms, square = x, [x.of(c) for c in coefficients], x
+    else:
+        single = len(coefficients) % 2
+        rest = coefficients[single:]
+        terms = [x.of(c) for c in coefficients[:single]]
+        terms += [madd(x, a, b) for a, b in zip(rest[::2], rest[1::2], strict=True)]
+    out = terms[0]
+    for term in terms[1:]:
+        out = madd(out, square, term)
     return out
 
 
