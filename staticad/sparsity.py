@@ -2,8 +2,9 @@
 
 What an element depends on is a row of a SciPy CSR array of truth values with a column for each element of the source. A
 lowering tells what becomes of the rows: `Map` unites those of its operands, `View` picks some, `Reduce` and `Contract`
-unite what they sum, `Update` adds rows to others. Indices found at run time are read where their values are known.
-Where nothing better is known (loops with carries, library calls), everything depends on all there is.
+unite what they sum, `Update` adds rows to others; a loop takes steps until what its carries depend on grows no more.
+Indices found at run time are read where their values are known. Where nothing better is known (library calls),
+everything depends on all there is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from staticad.errors import GraphError
 from staticad.ir import Body, Branches, Node, toposort
 from staticad.lowering import At, Branch, Contract, Index, Map, Read, Reduce, Repeat, Update, View
-from staticad.shapes import Atom, Binary, Dim, Symbol, evaluate, square_root, symbol
+from staticad.shapes import Atom, Binary, Dim, Symbol, evaluate, square_root, symbol, symbols
 
 Array: TypeAlias = np.ndarray[Any, Any]
 #: A ``scipy.sparse.csr_array`` of truth values.
@@ -27,6 +28,8 @@ Rows: TypeAlias = Any
 MOST = 300_000_000
 #: Products with a constant are looked into, zero by zero, up to this many terms.
 MOST_TERMS = 20_000_000
+#: Steps of a loop after which what it carries is taken to depend on everything.
+MOST_STEPS = 100
 
 
 def asked(outputs: Sequence[Node], origins: Sequence[Node]) -> list[Node]:
@@ -36,8 +39,8 @@ def asked(outputs: Sequence[Node], origins: Sequence[Node]) -> list[Node]:
     for node in toposort(outputs):
         if any(x in active for x in node.args):
             active.add(node)
-            if isinstance(node.op.lower, (View, Update)):
-                found |= dict.fromkeys(x for x in node.args[1:] if x.dtype.kind == "i")
+            if isinstance(node.op.lower, (View, Update, Repeat, Branch)):
+                found |= dict.fromkeys(x for x in node.args if x.dtype.kind == "i")
             elif isinstance(node.op.lower, Contract):
                 found |= dict.fromkeys(node.args)
     return [x for x in found if x not in active]
@@ -119,8 +122,8 @@ class Place:
             return self._updated(node, lower, given)
         if isinstance(lower, Branch):
             return self._chosen(node, given)
-        if isinstance(lower, Repeat) and not node.params["body"].carries and "value" in node.params:
-            return self._mapped(node, given)
+        if isinstance(lower, Repeat):
+            return self._repeated(node, given) if node.params["body"].carries else self._mapped(node, given)
         return self._everything(node, given)
 
     # views and updates -----------------------------------------------------------------------------------------------
@@ -249,6 +252,38 @@ class Place:
         whole = self._everything(node, given[len(body.slices) :])
         return union([*parts, *([] if whole is None else [whole])]) if parts or whole is not None else None
 
+    def _repeated(self, node: Node, given: list[Rows | None]) -> Rows | None:
+        """A loop with carries: what they depend on after steps that read any slice, taken until that grows no more."""
+        body: Body = node.params["body"]
+        first, others = len(body.carries), len(body.carries) + len(body.slices)
+        counted = any(s.name not in self.sizes for s in symbols(body.length))  # known after the loop alone
+        length = None if counted else evaluate(body.length, self.sizes)
+        slices = zip(body.slices, given[first:others], strict=True)
+        read = [None if rows is None else self._any_slice(rows, x) for x, rows in slices]
+        inner = dict(zip((*body.slices, *body.consts), (*read, *given[others:]), strict=True))
+        known = {x: self.known[y] for x, y in zip(body.consts, node.args[others:], strict=True) if y in self.known}
+        place, carried = Place(self.sizes, known), given[:first]
+        values: list[Node] = [node.params["value"]] if "value" in node.params else []
+        for step in range(MOST_STEPS):
+            inner |= zip(body.carries, carried, strict=True)
+            found = place.propagate([*body.nexts, *values], {x: rows for x, rows in inner.items() if rows is not None})
+            after = [both(x, y) for x, y in zip(carried, found[:first], strict=True)]
+            if step == length or [size(x) for x in after] == [size(x) for x in carried]:
+                break
+            carried = after
+        else:
+            return self._everything(node, given)
+        if "carry" in node.params:
+            return carried[node.params["carry"]]
+        left = found[-1] if values else None
+        return None if left is None else taken(left, np.tile(np.arange(self.count(values[0])), length or 0))
+
+    def _any_slice(self, rows: Rows, x: Node) -> Rows:
+        """What the slice ``x`` of any step depends on, of an array whose elements depend on ``rows``."""
+        count = self.count(x)
+        total: int = rows.shape[0]
+        return combined(rows, np.arange(total) % max(count, 1), np.arange(total), count)
+
     def _chosen(self, node: Node, given: list[Rows | None]) -> Rows | None:
         """All that any branch depends on."""
         body: Branches = node.params["body"]
@@ -267,6 +302,16 @@ class Place:
         """Every element depends on all that the operands depend on."""
         parts = [at_once(x) for x in given if x is not None]
         return taken(union(parts), np.zeros(self.count(node), int)) if parts else None
+
+
+def both(x: Rows | None, y: Rows | None) -> Rows | None:
+    """Each row with what it has in either."""
+    parts = [rows for rows in (x, y) if rows is not None]
+    return union(parts) if parts else None
+
+
+def size(rows: Rows | None) -> int:
+    return 0 if rows is None else rows.nnz
 
 
 def union(parts: Iterable[Rows]) -> Rows:

@@ -64,6 +64,14 @@ PROGRAMS: dict[str, tuple[Callable[[Any], Any], int]] = {
     "mapped": (lambda x: ad.map(lambda row: ad.sum(row**2) * row[0], ad.reshape(x, (3, 2))), 2),
     "branches": (lambda x: ad.cond(x[0] > 0, lambda x: x**2, lambda x: x * x[::-1], x), 2),
     "scanned": (lambda x: ad.scan(lambda h, v: (h * v, h), x[0], x)[1], 6),
+    "carried": (lambda x: ad.scan(lambda h, _: (h + 0.1 * ad.sin(h) * x[::-1], None), x, length=5)[0], 2),
+    "carried and left": (lambda x: ad.scan(lambda h, v: (h * v, h + v), x, ad.stack([x**2, x]))[1], 1),
+    "spreading": (lambda x: ad.scan(lambda h, _: (h + 0.1 * ad.pad(h[1:] * h[:-1], (0, 1)), None), x, length=2)[0], 3),
+    "unrolled": (lambda x: ad.scan(lambda h, v: (v, h * v), x[:2], ad.reshape(x, (3, 2)), unroll=2)[1], 6),
+    "from place to place": (lambda x: ad.scan(lambda h, _: ((h[1], h[0]), h[0]), (x[:3], x[3:] ** 2), length=3)[1], 2),
+    "no step": (lambda x: ad.scan(lambda h, _: (ad.sum(h) * h, None), x**2, length=0)[0], 1),
+    "while": (lambda x: ad.while_loop(lambda s: ad.sum(s) < 99.0, lambda s: s + s * s + 1, x)[0:6], 1),
+    "steps checkpointed": (lambda x: ad.scan(lambda h, _: (ad.sin(h), h), x, length=5, checkpoint=2)[1], 1),
     "checkpointed": (lambda x: ad.checkpoint(lambda x: ad.tanh(x[1:] * x[:-1]))(x), 2),
     "diagonal": (lambda x: ad.diagonal(ad.outer(x, x)), 1),
     "scalar": (lambda x: ad.sum(x**2), 6),
@@ -258,6 +266,39 @@ def test_a_stencil_goes_backwards_once() -> None:
     values = RNG.standard_normal((6, 7))
     np.testing.assert_allclose(jacobian(values).toarray(), dense_jacobian(heat(u), u, {u: values}), atol=1e-13)
     assert jacobian.colours == 1
+
+
+def test_an_ensemble_of_differential_equations_takes_two_directions() -> None:
+    """Each of n populations has its own rates: 2 n results, of which each depends on two numbers."""
+    rates = ad.input("rates", (2, "n"))
+
+    def step(state: Any, _: None) -> Any:
+        s, i = state
+        new, gone = 0.1 * rates[0] * s * i, 0.1 * rates[1] * i
+        return (s - new, i + new - gone), None
+
+    ones = ad.ones_like(rates[0])
+    (s, i), _ = ad.scan(step, (0.99 * ones, 0.01 * ones), length=50)
+    y = ad.stack([s, i])
+    jacobian = ad.sparse_jacobian(y, rates)
+    for n in (3, 40):
+        values = RNG.uniform(0.5, 1.5, (2, n))
+        found = jacobian(values)
+        assert found.nnz == 4 * n
+        assert jacobian.colours == 2
+        np.testing.assert_allclose(found.toarray(), dense_jacobian(y, rates, {rates: values}), rtol=1e-11, atol=1e-14)
+
+
+def test_hessian_through_the_steps_of_a_loop() -> None:
+    x = ad.input("x", ("n",))
+    last, left = ad.scan(lambda h, _: (h + 0.1 * ad.sin(h) * x, h**2), x, length=7)
+    y = ad.sum(last**2) + ad.sum(left)
+    hessian = ad.sparse_hessian(y, x)
+    values = RNG.standard_normal(9)
+    found = hessian(values)
+    assert found.nnz == 9
+    want = ad.evaluate(ad.hessian(y, x), {x: values})
+    np.testing.assert_allclose(found.toarray(), want, rtol=1e-11, atol=1e-13)
 
 
 def test_hessian_by_several() -> None:
