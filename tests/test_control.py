@@ -339,6 +339,45 @@ def test_in_nopython_code_and_without_jit() -> None:
     assert (out, slope) == pytest.approx((5.12**4, 4 * 5.12**3))
 
 
+# fmt: off
+#: Programs in whose bodies two sizes must agree, and what NumPy says they are where all of ``y`` is like ``x``.
+SIZES: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]] = {
+    "scan":    (lambda x, y: ad.scan(lambda c, t: (c + t, None), x, y)[0],           lambda x, y: x + y.sum(0)),
+    "map":     (lambda x, y: ad.map(lambda t: t * x, y),                             lambda x, y: y * x),
+    "while":   (lambda x, y: ad.while_loop(lambda s: s[1] < 4, lambda s: (s[0] + y[s[1]], s[1] + 1), (x, 0))[0],
+                                                                                     lambda x, y: x + y.sum(0)),
+    "cond":    (lambda x, y: ad.cond(ad.sum(y) > 0, lambda: x + y[0], lambda: x),    lambda x, y: x + y[0]),
+    "nested":  (lambda x, y: ad.map(lambda a: ad.scan(lambda c, t: (c + t @ x, None), a, y)[0], x),
+                                                                                     lambda x, y: x + (y @ x).sum()),
+    "slope":   (lambda x, y: ad.grad(ad.sum(ad.scan(lambda c, t: (c * t, None), x, y)[0]), x),
+                                                                                     lambda x, y: y.prod(0)),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_in_bodies_are_checked(name: str) -> None:
+    """On entry, also where a body alone needs them to be equal: else it would read past the end."""
+    build, meaning = SIZES[name]
+    f = ad.compile(xs := [ad.input("x", ("n",)), ad.input("y", ("k", "m"))], build(*xs))
+    x, y = RNG.uniform(1, 2, 3), RNG.uniform(1, 2, (4, 3))
+    np.testing.assert_allclose(f(x, y), meaning(x, y), rtol=1e-14)
+    for size in (2, 5):
+        with pytest.raises(ShapeError, match="must be =="):
+            f(RNG.normal(size=size), y)
+
+
+def test_a_branch_may_be_guarded_against_no_elements() -> None:
+    x = ad.input("x", ("n",))
+    largest = ad.cond(ad.sum(ad.ones_like(x)) > 0, lambda: ad.max(x), lambda: 0.0)
+    f = ad.compile([x], largest)
+    assert (f(np.zeros(0)), f(np.array([1.0, 3.0]))) == (0.0, 3.0)
+    in_a_loop = ad.compile([x], ad.scan(lambda c, _: (c + ad.max(x), None), 0.0, None, 2)[0])
+    assert in_a_loop(np.array([1.0, 3.0])) == 6.0
+    with pytest.raises(ShapeError, match="max of nothing"):
+        in_a_loop(np.zeros(0))
+
+
 @pytest.mark.parametrize(
     ("build", "error", "match"),
     [
