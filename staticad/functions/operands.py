@@ -7,12 +7,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from reprlib import repr as repr_of
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from staticad.dtypes import as_dtype, bool_, float32, int64, promote
-from staticad.errors import AxisError, DTypeError, ShapeError
+from staticad.errors import AxisError, DTypeError, GraphError, ShapeError
 from staticad.ir import ArrayType, Node
 from staticad.ops import creation, sources, views
 from staticad.shapes import Dim, Expr, Shape, known_ge
@@ -195,6 +196,13 @@ def operands(
         scalar_node(x, dtype, shape) if is_scalar(x) else fit(convert(as_node(node), dtype), shape)
         for x, node, dtype in zip(xs, nodes, dtypes, strict=False)
     )
+
+
+def check_function(name: str, f: object, role: str = "") -> None:
+    """Raise `GraphError` unless ``f``, which ``name`` takes in this role, can be called."""
+    if not callable(f):
+        role = f" as {role}" if role else ""
+        raise GraphError(f"{name}: takes a function{role}, not {repr_of(f)}; give the function itself, f and not f(x)")
 
 
 def as_node(x: Node | None) -> Node:
