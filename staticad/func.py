@@ -184,7 +184,7 @@ class Halves:
     def __init__(self, f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]):
         from staticad.passes import Passes
 
-        self.trace = Trace(f, args, kwargs)
+        self.trace = Trace(f, name, args, kwargs)
         inputs = [x.node for x in self.trace.inputs]
         results = [x.node for x in self.trace.results]
         check_closed(inputs, results)

@@ -244,7 +244,7 @@ def fitted(say: str, value: Any, like: Node) -> Node:
         if isinstance(value, (Tensor, np.ndarray)):
             raise DTypeError(f"{say} has type {t.node.type}, but must have the dtype of {like.type}; use astype")
         return creation.astype(t.node, dtype=like.dtype)
-    return assume(t.node, like.shape)
+    return assume(t.node, like.shape, lambda: f"{say} has type {t.node.type}, but must have the shape of {like.type}")
 
 
 def zeros(x: Any) -> Any:

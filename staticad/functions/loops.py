@@ -126,12 +126,16 @@ def _in_segments(f: Body, part: Body, init: Any, xs: Any, steps: Dim, size: Dim,
     if not reverse:
         earlier, later = later, earlier
     pairs = zip(leaves(earlier), leaves(later), strict=True)
-    return carry, rebuild(earlier, (None if x is None else _joined(x, y, steps) for x, y in pairs))
+    return carry, rebuild(earlier, (None if x is None else _joined("scan", x, y, steps) for x, y in pairs))
 
 
-def _joined(x: Tensor, y: Tensor, steps: Dim) -> Tensor:
+def _joined(name: str, x: Tensor, y: Tensor, steps: Dim) -> Tensor:
     """What the first and the last steps left, which are all ``steps``."""
-    return wrap(assume(concat([x, y]).node, (steps, *x.shape[1:])))
+
+    def say() -> str:
+        return f"{name}: {x.node.type} and {y.node.type} for {steps} steps"
+
+    return wrap(assume(concat([x, y]).node, (steps, *x.shape[1:]), say))
 
 
 def _scan_while(
@@ -220,7 +224,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     start, others = (map_leaves(lambda x, part=part: x[part], xs) for part in (one, rest))
     _, later = _scan(name, combined, map_leaves(_single, start), others, _length(name, others), reverse)
     triples = zip(leaves(start), leaves(later), leaves(xs), strict=True)
-    whole = (_joined(y, x, like.shape[0]) if reverse else _joined(x, y, like.shape[0]) for x, y, like in triples)
+    whole = (_joined(name, *((y, x) if reverse else (x, y)), like.shape[0]) for x, y, like in triples)
     return rebuild(elems, (moveaxis(x, 0, axis) for x in whole))
 
 
