@@ -6,13 +6,14 @@ import re
 import sys
 from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import staticad as ad
-from staticad.errors import DTypeError, GraphError, IndexOutOfRange, ShapeError, StepLimit
+from staticad.errors import DTypeError, GraphError, IndexOutOfRange, OutOfMemory, ShapeError, StepLimit
 
 RNG = np.random.default_rng(7)
 XS, H, W, C = RNG.normal(size=(5, 3)), RNG.normal(size=3), 0.5 * RNG.normal(size=(3, 3)), RNG.normal(size=3)
@@ -337,6 +338,46 @@ def test_in_nopython_code_and_without_jit() -> None:
     out, slope = np.zeros(()), np.zeros(())
     twice(np.array(2.0), out, slope)
     assert (out, slope) == pytest.approx((5.12**4, 4 * 5.12**3))
+
+
+def test_a_tape_takes_no_more_than_memory_holds() -> None:
+    """A loop that never ends is refused its tape, and what it had is given back; smaller ones go on."""
+    from staticad.runtime import budget
+    from staticad.runtime.kernels import tape
+
+    before = budget.table[budget.LIMIT]
+    x = ad.input("x", (3,))
+    n = ad.input("n", (), "int64")
+    y = ad.while_loop(lambda s: s[1] != n, lambda s: (ad.sin(s[0]) * ad.exp(-s[0] * s[0]), s[1] + 1), (x, 0))[0]
+    f = ad.compile([x, n], [y, ad.grad(ad.sum(y), x)])
+    expected = f(H, np.array(1000))
+    assert budget.table[budget.TAKEN] == 0
+    budget.table[budget.LIMIT] = 1 << 20
+    try:
+        for _ in range(2):
+            with pytest.raises(OutOfMemory, match=r"while_loop: no memory for .* give it max_steps"):
+                f(H, np.array(-1))
+            assert budget.table[budget.TAKEN] == 0
+            for value, other in zip(f(H, np.array(1000)), expected, strict=True):
+                np.testing.assert_array_equal(value, other)
+        assert tape.grown([[np.empty(1 << 19, "u1")]], 0, 1 << 20)
+        assert not tape.grown([[np.empty(1 << 19, "u1")]], 0, (1 << 20) + 1)
+    finally:
+        budget.table[budget.LIMIT] = before
+    f(H, np.array(100_000))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux says")
+def test_the_budget_is_a_share_of_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from staticad.runtime import budget
+
+    (line,) = (x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemTotal"))
+    monkeypatch.setattr(budget, "GROUPS", (str(tmp_path / "none"), str(tmp_path / "limit")))
+    (tmp_path / "limit").write_text("max\n")
+    assert budget.memory() == 1024 * int(line.split()[1])
+    (tmp_path / "limit").write_text("5000000\n")
+    assert budget.memory() == 5_000_000
+    assert 0 < budget.table[budget.LIMIT] <= 0.75 * 1024 * int(line.split()[1])
 
 
 # fmt: off

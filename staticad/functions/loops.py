@@ -241,7 +241,8 @@ def while_loop(
     The carry is a tensor or a nest of tensors and keeps its types; the functions are called once each, to build graphs,
     and may read any tensor. The loop runs as native code. It has derivatives of every order, forward and reverse: for
     the backward pass, the steps leave what it needs on a tape that grows. With ``max_steps``, going on after so many
-    steps is a `StepLimit` error of the compiled function.
+    steps is a `StepLimit` error of the compiled function; without, a tape that takes three quarters of the machine's
+    memory is an `OutOfMemory` error.
 
     Raises `ShapeError`, `DTypeError`: the carry changes its types, the condition is no scalar truth value.
 
