@@ -116,7 +116,11 @@ class Arrays:
         """A view of a part of a buffer on the tape, from row ``first`` on, where it has room for so many ``rows``."""
         tape = self.tape(buffer)
         each = self.module.size(mul(product(buffer.shape[1:]), buffer.dtype.itemsize))
-        code = self.module.status(Failure("memory", f"no memory for what a loop leaves: {buffer.type}"))
+        text = (
+            f"while_loop: no memory for what its steps leave for the backward pass, {buffer.type}; if it should have "
+            "ended, give it max_steps; if not, make its steps leave less with checkpoint"
+        )
+        code = self.module.status(Failure("memory", text))
         scope.lines += [f"if not m.room({tape}, ({rows}) * {each}):", f"    return {code}"]
         offset = "0" if first == "0" else f"{first} * {each}"
         text = f"m.row_{CODE[buffer.dtype]}({tape}, {offset}, {self.module.shape(shape)})"

@@ -36,7 +36,8 @@ class StepLimit(StaticadError, RuntimeError):
 
 
 class OutOfMemory(StaticadError, MemoryError):
-    """There was no memory for what a loop leaves for its backward pass; also a ``MemoryError``."""
+    """What a loop of unknown length leaves for its backward pass takes more memory than there is, or than such tapes
+    may take: three quarters of the machine's (or container's). Also a ``MemoryError``."""
 
 
 class Interrupted(StaticadError, KeyboardInterrupt):

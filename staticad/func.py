@@ -27,6 +27,7 @@ from staticad import derivatives, transforms
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.function import check_closed
+from staticad.functions.operands import check_function
 from staticad.nests import aligned, is_sequence, leaves, rebuild
 from staticad.stand_ins import Call, pair
 from staticad.tensor import Array, Tensor
@@ -52,7 +53,7 @@ def jit(f: Callable[..., Any]) -> Jitted[Program]:
     >>> norm(np.array([3.0, 4.0])), norm(np.ones(16)), len(norm.functions)
     (array(5.), array(4.), 1)
     """
-    return transform(_jit, f)
+    return transform("jit", _jit, f)
 
 
 def _jit(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +72,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
     >>> ad.func.grad(lambda p: ad.sum(p["a"] ** 2) * p["b"])({"a": np.array([1.0, 2.0]), "b": 3.0})
     {'a': array([ 6., 12.]), 'b': array(5.)}
     """
-    return transform(_grad, f, _numbers("grad", argnums), has_aux)
+    return transform("grad", _grad, f, _numbers("grad", argnums), has_aux)
 
 
 def _grad(f: Callable[..., Any], argnums: int | tuple[int, ...], has_aux: bool) -> Callable[..., Any]:
@@ -90,7 +91,7 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = 
     >>> ad.func.value_and_grad(lambda x: ad.sum(x**3))(np.array([1.0, 2.0]))
     (array(9.), array([ 3., 12.]))
     """
-    return transform(_value_and_grad, f, _numbers("value_and_grad", argnums), has_aux)
+    return transform("value_and_grad", _value_and_grad, f, _numbers("value_and_grad", argnums), has_aux)
 
 
 def _value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...], has_aux: bool) -> Callable[..., Any]:
@@ -114,7 +115,7 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     >>> ad.func.jvp(lambda x: x * x, (np.array([3.0, 4.0]),), (np.array([1.0, 0.5]),))
     (array([ 9., 16.]), array([6., 4.]))
     """
-    return transform(_jvp, f, has_aux)(*_directions("jvp", primals, tangents))
+    return transform("jvp", _jvp, f, has_aux)(*_directions("jvp", primals, tangents))
 
 
 def _directions(name: str, primals: Any, tangents: Any) -> tuple[Any, Any]:
@@ -147,7 +148,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> pullback(np.array([1.0, 0.5]))
     (array([2., 1.]), array(5.))
     """
-    program = transform(_vjp, f, has_aux, make=Halves).program(primals, {})
+    program = transform("vjp", _vjp, f, has_aux, make=Halves).program(primals, {})
     if program is None:
         return _pulled(f, primals, has_aux)
     halves, arrays = program
@@ -183,7 +184,7 @@ class Halves:
     def __init__(self, f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]):
         from staticad.passes import Passes
 
-        self.trace = Trace(f, args, kwargs)
+        self.trace = Trace(f, name, args, kwargs)
         inputs = [x.node for x in self.trace.inputs]
         results = [x.node for x in self.trace.results]
         check_closed(inputs, results)
@@ -242,7 +243,7 @@ def jacrev(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -
     array([[6., 0.],
            [4., 3.]])
     """
-    return transform(_jacobian, f, _numbers("jacrev", argnums), has_aux, "jacrev", "reverse")
+    return transform("jacrev", _jacobian, f, _numbers("jacrev", argnums), has_aux, "jacrev", "reverse")
 
 
 def jacfwd(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Jitted[Program]:
@@ -252,7 +253,7 @@ def jacfwd(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -
     >>> ad.func.jacfwd(ad.sin)(0.0)
     array(1.)
     """
-    return transform(_jacobian, f, _numbers("jacfwd", argnums), has_aux, "jacfwd", "forward")
+    return transform("jacfwd", _jacobian, f, _numbers("jacfwd", argnums), has_aux, "jacfwd", "forward")
 
 
 def hessian(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Jitted[Program]:
@@ -266,7 +267,7 @@ def hessian(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
     array([[8., 6.],
            [6., 0.]])
     """
-    return transform(_jacobian, f, _numbers("hessian", argnums), has_aux, "hessian", "reverse", "forward")
+    return transform("hessian", _jacobian, f, _numbers("hessian", argnums), has_aux, "hessian", "reverse", "forward")
 
 
 def _jacobian(
@@ -293,7 +294,7 @@ def hvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     >>> ad.func.hvp(lambda x: ad.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.5]),))
     (array([6., 6.]),)
     """
-    return transform(_hvp, f, has_aux)(*_directions("hvp", primals, tangents))
+    return transform("hvp", _hvp, f, has_aux)(*_directions("hvp", primals, tangents))
 
 
 def _hvp(f: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
@@ -315,18 +316,21 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Jitted[P
     array([[1., 2., 3.],
            [1., 2., 3.]])
     """
-    return transform(transforms.vmap, f, in_axes, out_axes)
+    return transform("vmap", transforms.vmap, f, in_axes, out_axes)
 
 
 # ---- what makes them compiled functions
 
 
 def transform(
-    rule: Callable[..., Callable[..., Any]], f: Callable[..., Any], *options: Any, make: Callable[..., Any] = Program
+    name: str,
+    rule: Callable[..., Callable[..., Any]],
+    f: Callable[..., Any],
+    *options: Any,
+    make: Callable[..., Any] = Program,
 ) -> Jitted[Any]:
     """``rule(f, *options)`` as a function that is traced and compiled: the same one when asked for again."""
-    if not callable(f):
-        raise GraphError(f"{rule.__name__.strip('_')}: takes a function, not {f!r}")
+    check_function(name, f)
     if not in_trace.get():  # what is made in a trace would keep its graph alive
         try:
             return _kept(rule, f, options, make)

@@ -23,7 +23,7 @@ from staticad.functions.elementwise import abs as absolute
 from staticad.functions.elementwise import logical_not, maximum
 from staticad.functions.loops import while_loop
 from staticad.functions.manipulation import concat, matrix_transpose, reshape
-from staticad.functions.operands import as_tensor
+from staticad.functions.operands import as_tensor, check_function
 from staticad.functions.reductions import max as max_of
 from staticad.ir import ArrayType, Node, Together, substitute
 from staticad.linalg import solve
@@ -32,6 +32,8 @@ from staticad.ops import calls, sources
 from staticad.ops.closures import closed
 from staticad.shapes import Dim
 from staticad.tensor import Tensor, wrap
+
+__all__ = ["fixed_point", "root"]
 
 
 def root(f: Callable[..., Any], x0: Any, *operands: Any, tol: float | None = None, max_steps: Dim = 50) -> Any:
@@ -83,6 +85,7 @@ def _solved(
     power: float, max_steps: Dim,
 ) -> Any:  # fmt: skip
     """What `root` and `fixed_point` return: the unknowns are made one vector."""
+    check_function(name, f)
     start = [as_tensor(x) for x in leaves(x0)]
     if not start or any(x.dtype != start[0].dtype or not can_require_grad(x.dtype) for x in start):
         types = ", ".join(str(x.node.type) for x in start) or "nothing"

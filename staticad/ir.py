@@ -13,7 +13,7 @@ import numpy as np
 
 from staticad.dtypes import SHORT, can_require_grad
 from staticad.errors import GraphError
-from staticad.shapes import Dim, Shape, product, shape_text
+from staticad.shapes import Dim, Shape, evaluate, product, shape_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,14 @@ class Check:
     relation: Literal["==", ">="]
     y: Dim
     text: str
+
+    def broken(self, sizes: Mapping[str, int]) -> str | None:
+        """What an error says where the relation does not hold of these sizes."""
+        x, y = evaluate(self.x, sizes), evaluate(self.y, sizes)
+        if x == y if self.relation == "==" else x >= y:
+            return None
+        left, right = (str(d) if d == size else f"{d} = {size}" for d, size in ((self.x, x), (self.y, y)))
+        return f"{self.text}: {left} must be {self.relation} {right}"
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,16 @@ def trace(x: ArrayLike, /, *, offset: int = 0, dtype: DType | None = None) -> Te
 def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """The cross product of the vectors of size 3 along ``axis``."""
     x, y = promoted(x1, x2)
-    for t in (x, y):
+
+    def say() -> str:
+        return f"cross: {types_text((x1, x2))} along axis {axis}"
+
+    def of_three(t: Tensor) -> Tensor:
         k = as_axis("cross", axis, t.ndim, t.node.type)
-        same_size(t.shape[k], 3, lambda: f"cross: {types_text((x, y))} along axis {axis}")
+        same_size(t.shape[k], 3, say)
+        return wrap(assume(t.node, tuple(3 if a == k else d for a, d in enumerate(t.shape)), say))
+
+    x, y = of_three(x), of_three(y)
     a, b = ([take(t, k, axis=axis) for k in range(3)] for t in (x, y))
     parts = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
     return stack(parts, axis=axis)
@@ -139,8 +146,12 @@ def _square(name: str, x: Tensor) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"{name}: {x.node.type} is no matrix; it needs at least 2 axes")
     *batch, rows, columns = x.shape
-    n = same_size(rows, columns, lambda: f"{name}: {x.node.type} is no square matrix in its last two axes")
-    return wrap(assume(x.node, (*batch, n, n)))
+
+    def say() -> str:
+        return f"{name}: {x.node.type} is no square matrix in its last two axes"
+
+    n = same_size(rows, columns, say)
+    return wrap(assume(x.node, (*batch, n, n), say))
 
 
 def _system(name: str, a: ArrayLike, b: ArrayLike) -> tuple[Tensor, Tensor, bool, bool]:
@@ -154,13 +165,18 @@ def _system(name: str, a: ArrayLike, b: ArrayLike) -> tuple[Tensor, Tensor, bool
         raise ShapeError(f"{name}: {types_text((x, y))}: the right-hand side needs at least 1 axis")
     vector = y.ndim == 1
     y = expand_dims(y, axis=-1) if vector else y
-    n = same_size(x.shape[-1], y.shape[-2], lambda: f"{name}: {types_text((x, y))}")
-    y = wrap(assume(y.node, (*y.shape[:-2], n, y.shape[-1])))
+    given = x, y
+
+    def say() -> str:
+        return f"{name}: {types_text(given)}"
+
+    n = same_size(x.shape[-1], y.shape[-2], say)
+    y = wrap(assume(y.node, (*y.shape[:-2], n, y.shape[-1]), say))
     if x.ndim == 2 and y.ndim > 2:
         y = moveaxis(y, -2, 0)
         return x, reshape(y, (n, -1)), vector, True
-    batch = broadcast_shape(lambda: f"{name}: {types_text((x, y))}", x.shape[:-2], y.shape[:-2])
-    x, y = (wrap(fit(t.node, (*batch, *t.shape[-2:]))) for t in (x, y))
+    batch = broadcast_shape(say, x.shape[:-2], y.shape[:-2])
+    x, y = (wrap(fit(t.node, (*batch, *t.shape[-2:]), say)) for t in (x, y))
     return x, y, vector, False
 
 

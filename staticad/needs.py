@@ -1,10 +1,10 @@
-"""What results of loops are made of: the carries that they depend on, the operands that steps read for them."""
+"""What results of loops and choices are made of: carries they depend on, operands read for them, graphs inside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from staticad.ir import Body, Node, toposort
+from staticad.ir import Body, Branches, Check, Node, toposort
 from staticad.lowering import Repeat
 from staticad.shapes import counts
 
@@ -29,3 +29,36 @@ def live_carries(body: Body, nexts: Sequence[Node], values: Sequence[Node], want
         if more == live:
             return sorted(live)
         live = more
+
+
+def inside(node: Node) -> list[Node]:
+    """The nodes of the body that a result of a loop, or of a choice, is made of."""
+    body = node.params.get("body")
+    own = [node.params["value"]] if "value" in node.params else []
+    if isinstance(body, Body):
+        return [*body.nexts, *([] if body.condition is None else [body.condition]), *own]
+    if isinstance(body, Branches):
+        return [*(x for results in body.values for x in results), *own]
+    return []
+
+
+def checks(outputs: Sequence[Node]) -> list[Check]:
+    """What must hold of the sizes in a graph and in all bodies in it, however many steps are taken.
+
+    What must hold in one branch may be what the choice asks for: only that sizes agree must hold in all of them."""
+    return list(dict.fromkeys(_checks(outputs)))
+
+
+def _checks(outputs: Sequence[Node]) -> Iterator[Check]:
+    stack: list[tuple[Sequence[Node], bool, bool]] = [(outputs, False, False)]
+    while stack:
+        asked, nested, guarded = stack.pop()
+        bodies: dict[Body | Branches, dict[Node, None]] = {}
+        for node in toposort(asked):
+            for check in node.op.checks(node):
+                known = not nested or not counts([check.x, check.y])  # else only after a loop in the body
+                if known and not (guarded and check.relation == ">="):
+                    yield check
+            if found := inside(node):
+                bodies.setdefault(node.params["body"], {}).update(dict.fromkeys(found))
+        stack += [(list(found), True, guarded or isinstance(body, Branches)) for body, found in bodies.items()]

@@ -14,6 +14,7 @@ from staticad.carries import settle
 from staticad.emit import Argument, Program, Text, emit
 from staticad.ir import Graph, Node, verify
 from staticad.loops import Loop, count_loops, dump
+from staticad.needs import checks
 from staticad.ops import sources
 from staticad.parallel import Mode, Parallel, parallel_loops
 from staticad.plan import Plan, plan
@@ -59,7 +60,6 @@ def compile_nodes(
     """
     clock = Clock()
     raw = Graph(tuple(inputs), (*outputs, *updates.values()))
-    checks = list(dict.fromkeys(check for node in raw.nodes for check in node.op.checks(node)))
     graph = simplify(raw)
     if debug_level():
         verify(graph)
@@ -88,7 +88,7 @@ def compile_nodes(
         sources=visible + [Argument(x, x.params["storage"].name or x.name) for x in hidden],
         outputs=[Argument(x, hint) for x, hint in zip(own, [*hints, *[None] * len(own)], strict=False)],
         updates=replaced,
-        checks=checks,
+        checks=checks(raw.outputs),
         parallel=spread,
         threads=parallel is not False,
     )

@@ -63,7 +63,7 @@ class Call:
         chosen = tuple(inner[k] for k in numbers)
         self.arguments = chosen[0] if isinstance(argnums, int) else chosen
         out, self.aux = pair(name, f, f(*inner, **as_tensors(kwargs)), has_aux)
-        self.out = rebuild(out, (as_result(x) for x in leaves(out)))
+        self.out = rebuild(out, (as_result(f"{name}: {called(f)}", x) for x in leaves(out)))
 
     def stand_in(self, x: Any, k: int, strict: bool) -> Any:
         """What ``f`` gets for ``x`` in argument ``k``."""

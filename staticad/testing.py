@@ -15,11 +15,13 @@ from staticad.derivatives import jvp, vjp
 from staticad.dtypes import can_require_grad, float64
 from staticad.errors import DTypeError, GradcheckError, GraphError
 from staticad.function import Function, compile  # noqa: A004
-from staticad.functions.operands import as_tensor
+from staticad.functions.operands import as_tensor, check_function
 from staticad.interpret import bind, interpret
 from staticad.nests import leaves, map_leaves, places, rebuild
 from staticad.ops import sources
 from staticad.tensor import Array, Parameter, Tensor
+
+__all__ = ["gradcheck", "gradgradcheck"]
 
 Method = Literal["central", "complex"]
 #: By output and input: one row for each element of the output, one column for each of the input.
@@ -66,6 +68,7 @@ def gradcheck(
     """
     if method not in ("central", "complex"):
         raise GraphError(f'gradcheck: method is "central" or "complex", not {method!r}')
+    check_function("gradcheck", func)
     program = traced(func, inputs)
     numeric = program.widened.central_differences(eps) if method == "central" else program.widened.complex_steps()
     modes: list[tuple[str, Jacobians]] = []
@@ -102,6 +105,7 @@ def gradgradcheck(
     >>> ad.testing.gradgradcheck(lambda x: ad.exp(x) * x, np.array([0.1, 0.2]))
     True
     """
+    check_function("gradgradcheck", func)
     if isinstance(func, Function):
         raise GraphError("gradgradcheck: takes a function of tensors; a compiled one has first derivatives alone")
     args = as_arguments(inputs)

@@ -82,7 +82,7 @@ class Trace:
     in which ``results`` are the tensors.
     """
 
-    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
+    def __init__(self, f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]):
         given = (args, kwargs)
         self.inputs = inputs_for(given, argument_names(f, args, kwargs))
         token = in_trace.set(True)
@@ -91,7 +91,7 @@ class Trace:
             out = f(*inner, **named)
         finally:
             in_trace.reset(token)
-        self.nest = rebuild(out, (as_result(x) for x in leaves(out)))
+        self.nest = rebuild(out, (as_result(name, x) for x in leaves(out)))
         self.results = [x for x in leaves(self.nest) if isinstance(x, Tensor)]
         self.floats = [(k, x.dtype) for k, x in enumerate(self.inputs) if isinstance(x, Weak)]
 
@@ -113,7 +113,7 @@ class Program:
     """A function compiled for arguments of one form."""
 
     def __init__(self, f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]):
-        self.trace = Trace(f, args, kwargs)
+        self.trace = Trace(f, name, args, kwargs)
         results = self.trace.results
         self.function = compile(self.trace.inputs, results, name=name) if results else None
 
@@ -227,9 +227,18 @@ def with_arrays(given: Any, values: Iterator[Any]) -> Any:
     return rebuild(given, (next(values) if is_array(x) else x for x in leaves(given)))
 
 
-def as_result(x: Any) -> Any:
-    """What a function returned as a tensor where it is an array or a number."""
-    return as_tensor(x) if isinstance(x, Tensor) or is_scalar(x) or is_array(x) else x
+def as_result(say: str, x: Any) -> Any:
+    """What a function returned as a tensor where it is an array or a number; what holds none, as it is."""
+    if isinstance(x, Tensor) or is_scalar(x) or is_array(x):
+        return as_tensor(x)
+    held: Mapping[str, Any] = getattr(x, "__dict__", {})
+    container = hasattr(x, "__iter__") and not isinstance(x, (str, bytes))
+    if container or any(isinstance(value, Tensor) for value in held.values()):
+        raise DTypeError(
+            f"{say} returns a {type(x).__name__}, from which arrays cannot be taken; return them in tuples (named or "  # pyright: ignore[reportUnknownArgumentType]
+            "not), lists and dicts"
+        )
+    return x
 
 
 def argument_names(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:

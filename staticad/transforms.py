@@ -9,7 +9,7 @@ from typing import Any
 from staticad.batching import batch
 from staticad.derivatives import places
 from staticad.errors import AxisError, DTypeError, GraphError, ShapeError
-from staticad.functions.operands import as_tensor
+from staticad.functions.operands import as_tensor, check_function
 from staticad.ir import ArrayType, Node
 from staticad.nests import aligned, leaves, rebuild
 from staticad.ops import sources
@@ -43,6 +43,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     array([[ 3., 12.,  0.],
            [ 0.,  3., 27.]])
     """
+
+    check_function("vmap", f)
 
     @wraps(f)
     def of_many(*args: Any, **kwargs: Any) -> Any:

@@ -6,13 +6,14 @@ import re
 import sys
 from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import staticad as ad
-from staticad.errors import DTypeError, GraphError, IndexOutOfRange, ShapeError, StepLimit
+from staticad.errors import DTypeError, GraphError, IndexOutOfRange, OutOfMemory, ShapeError, StepLimit
 
 RNG = np.random.default_rng(7)
 XS, H, W, C = RNG.normal(size=(5, 3)), RNG.normal(size=3), 0.5 * RNG.normal(size=(3, 3)), RNG.normal(size=3)
@@ -337,6 +338,85 @@ def test_in_nopython_code_and_without_jit() -> None:
     out, slope = np.zeros(()), np.zeros(())
     twice(np.array(2.0), out, slope)
     assert (out, slope) == pytest.approx((5.12**4, 4 * 5.12**3))
+
+
+def test_a_tape_takes_no_more_than_memory_holds() -> None:
+    """A loop that never ends is refused its tape, and what it had is given back; smaller ones go on."""
+    from staticad.runtime import budget
+    from staticad.runtime.kernels import tape
+
+    before = budget.table[budget.LIMIT]
+    x = ad.input("x", (3,))
+    n = ad.input("n", (), "int64")
+    y = ad.while_loop(lambda s: s[1] != n, lambda s: (ad.sin(s[0]) * ad.exp(-s[0] * s[0]), s[1] + 1), (x, 0))[0]
+    f = ad.compile([x, n], [y, ad.grad(ad.sum(y), x)])
+    expected = f(H, np.array(1000))
+    assert budget.table[budget.TAKEN] == 0
+    budget.table[budget.LIMIT] = 1 << 20
+    try:
+        for _ in range(2):
+            with pytest.raises(OutOfMemory, match=r"while_loop: no memory for .* give it max_steps"):
+                f(H, np.array(-1))
+            assert budget.table[budget.TAKEN] == 0
+            for value, other in zip(f(H, np.array(1000)), expected, strict=True):
+                np.testing.assert_array_equal(value, other)
+        assert tape.grown([[np.empty(1 << 19, "u1")]], 0, 1 << 20)
+        assert not tape.grown([[np.empty(1 << 19, "u1")]], 0, (1 << 20) + 1)
+    finally:
+        budget.table[budget.LIMIT] = before
+    f(H, np.array(100_000))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux says")
+def test_the_budget_is_a_share_of_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from staticad.runtime import budget
+
+    (line,) = (x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemTotal"))
+    monkeypatch.setattr(budget, "GROUPS", (str(tmp_path / "none"), str(tmp_path / "limit")))
+    (tmp_path / "limit").write_text("max\n")
+    assert budget.memory() == 1024 * int(line.split()[1])
+    (tmp_path / "limit").write_text("5000000\n")
+    assert budget.memory() == 5_000_000
+    assert 0 < budget.table[budget.LIMIT] <= 0.75 * 1024 * int(line.split()[1])
+
+
+# fmt: off
+#: Programs in whose bodies two sizes must agree, and what NumPy says they are where all of ``y`` is like ``x``.
+SIZES: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]] = {
+    "scan":    (lambda x, y: ad.scan(lambda c, t: (c + t, None), x, y)[0],           lambda x, y: x + y.sum(0)),
+    "map":     (lambda x, y: ad.map(lambda t: t * x, y),                             lambda x, y: y * x),
+    "while":   (lambda x, y: ad.while_loop(lambda s: s[1] < 4, lambda s: (s[0] + y[s[1]], s[1] + 1), (x, 0))[0],
+                                                                                     lambda x, y: x + y.sum(0)),
+    "cond":    (lambda x, y: ad.cond(ad.sum(y) > 0, lambda: x + y[0], lambda: x),    lambda x, y: x + y[0]),
+    "nested":  (lambda x, y: ad.map(lambda a: ad.scan(lambda c, t: (c + t @ x, None), a, y)[0], x),
+                                                                                     lambda x, y: x + (y @ x).sum()),
+    "slope":   (lambda x, y: ad.grad(ad.sum(ad.scan(lambda c, t: (c * t, None), x, y)[0]), x),
+                                                                                     lambda x, y: y.prod(0)),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_in_bodies_are_checked(name: str) -> None:
+    """On entry, also where a body alone needs them to be equal: else it would read past the end."""
+    build, meaning = SIZES[name]
+    f = ad.compile(xs := [ad.input("x", ("n",)), ad.input("y", ("k", "m"))], build(*xs))
+    x, y = RNG.uniform(1, 2, 3), RNG.uniform(1, 2, (4, 3))
+    np.testing.assert_allclose(f(x, y), meaning(x, y), rtol=1e-14)
+    for size in (2, 5):
+        with pytest.raises(ShapeError, match="must be =="):
+            f(RNG.normal(size=size), y)
+
+
+def test_a_branch_may_be_guarded_against_no_elements() -> None:
+    x = ad.input("x", ("n",))
+    largest = ad.cond(ad.sum(ad.ones_like(x)) > 0, lambda: ad.max(x), lambda: 0.0)
+    f = ad.compile([x], largest)
+    assert (f(np.zeros(0)), f(np.array([1.0, 3.0]))) == (0.0, 3.0)
+    in_a_loop = ad.compile([x], ad.scan(lambda c, _: (c + ad.max(x), None), 0.0, None, 2)[0])
+    assert in_a_loop(np.array([1.0, 3.0])) == 6.0
+    with pytest.raises(ShapeError, match="max of nothing"):
+        in_a_loop(np.zeros(0))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 
 import numpy as np
 import pytest
@@ -441,3 +443,106 @@ def test_a_mask_is_not_dropped_silently() -> None:
         with pytest.raises(ad.DTypeError, match="masked"):
             use()
     assert f(np.ma.array([1.0, 2.0, 3.0])).tolist() == [2.0, 4.0, 6.0]
+
+
+# ---- what is no function where one is taken
+
+# fmt: off
+NO_FUNCTIONS = {
+    "checkpoint":                      lambda: ad.checkpoint(3),
+    "custom_vjp":                      lambda: ad.custom_vjp(3),
+    "custom_jvp":                      lambda: ad.custom_jvp(3),
+    "custom_op":                       lambda: ad.custom_op(3),
+    "custom_vjp: sin.defvjp.*fwd":     lambda: ad.custom_vjp(ad.sin).defvjp(3, ad.sin),
+    "custom_vjp: sin.defvjp.*bwd":     lambda: ad.custom_vjp(ad.sin).defvjp(ad.sin, 3),
+    "custom_jvp: sin.defjvp":          lambda: ad.custom_jvp(ad.sin).defjvp(3),
+    "custom_jvp: sin.defjvps.*rule":   lambda: ad.custom_jvp(ad.sin).defjvps(3),
+    "testing.gradcheck":               lambda: ad.testing.gradcheck(3, 3.0),
+    "testing.gradgradcheck":           lambda: ad.testing.gradgradcheck(3, 3.0),
+    "func.jit":                        lambda: ad.func.jit(3),
+    "func.grad":                       lambda: ad.func.grad(3),
+    "func.value_and_grad":             lambda: ad.func.value_and_grad(3),
+    "func.jvp":                        lambda: ad.func.jvp(3, (V,), (V,)),
+    "func.vjp":                        lambda: ad.func.vjp(3, V),
+    "func.hvp":                        lambda: ad.func.hvp(3, (V,), (V,)),
+    "func.jacrev":                     lambda: ad.func.jacrev(3),
+    "func.jacfwd":                     lambda: ad.func.jacfwd(3),
+    "func.hessian":                    lambda: ad.func.hessian(3),
+    "func.vmap":                       lambda: ad.func.vmap(3),
+    "scan":                            lambda: ad.scan(3, v, y),
+    "scan ":                           lambda: ad.scan(3, v, length=ad.sum(i)),
+    "while_loop.*cond_fn":             lambda: ad.while_loop(3, ad.sin, v),
+    "while_loop.*body_fn":             lambda: ad.while_loop(lambda x: x[0] > 0, 3, v),
+    "map":                             lambda: ad.map(3, v),
+    "associative_scan":                lambda: ad.associative_scan(3, v),
+    "cond.*true_fn":                   lambda: ad.cond(v[0] > 0, 3, ad.sin, v),
+    "cond.*false_fn":                  lambda: ad.cond(v[0] > 0, ad.sin, 3, v),
+    "switch.*branches.1.":             lambda: ad.switch(i[0], [ad.sin, 3], v),
+    "vmap":                            lambda: ad.vmap(3),
+    "implicit.root":                   lambda: ad.implicit.root(3, 1.0),
+    "implicit.fixed_point":            lambda: ad.implicit.fixed_point(3, 1.0),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", NO_FUNCTIONS)
+def test_what_takes_a_function_says_so_at_once(name):
+    where, _, role = name.removeprefix("func.").removeprefix("testing.").strip().partition(".*")
+    refused(
+        NO_FUNCTIONS[name],
+        ad.GraphError,
+        ValueError,
+        rf"^{where}: takes a function.*{role}.*, not 3; give the function",
+    )
+
+
+def test_all_that_take_functions_are_among_them():
+    """By their annotations: a public function of a function that is not in the table is missing there."""
+    asked = {key.split(":")[0].split(".*")[0].strip() for key in NO_FUNCTIONS}
+    for module, prefix in [(ad, ""), (ad.func, "func."), (ad.testing, "testing."), (ad.implicit, "implicit.")]:
+        for name in getattr(module, "__all__", vars(module)):
+            public = getattr(module, name)
+            home = getattr(public, "__module__", "")
+            if name.startswith("_") or not inspect.isfunction(public) or not home.startswith("staticad"):
+                continue
+            if prefix and home != module.__name__:
+                continue
+            takes = [
+                p
+                for p in inspect.signature(public).parameters.values()
+                if re.match(r"Callable|Body", str(p.annotation))
+            ]
+            assert not takes or prefix + name in asked, name
+
+
+def test_loops_name_themselves():
+    refused(lambda: ad.map(ad.sin, v[0]), ad.ShapeError, ValueError, "^map: xs have an axis of steps, but one is f64;")
+    refused(lambda: ad.map(ad.sin, ()), ad.ShapeError, ValueError, "^map: without xs")
+    refused(lambda: ad.scan(lambda c, _: (c, c), v), ad.ShapeError, ValueError, "^scan: without xs.*length=")
+    refused(
+        lambda: ad.while_loop(lambda x: x[0] > 0, lambda x: x[0], v), ad.ShapeError, ValueError, r"^while_loop: a carry"
+    )
+    refused(
+        lambda: ad.while_loop(lambda k: k > 0, lambda k: k / 2, ad.sum(i)),
+        ad.DTypeError,
+        TypeError,
+        "^while_loop: .*astype",
+    )
+    refused(lambda: ad.switch(i[0], ad.sin, v), ad.GraphError, ValueError, "^switch: branches are functions in a list")
+    add = lambda a, b: a + b
+    refused(lambda: ad.associative_scan(add, (v, i)), ad.ShapeError, ValueError, "^associative_scan: xs are as long")
+    refused(
+        lambda: ad.associative_scan(add, v, axis=1), ad.AxisError, IndexError, r"^associative_scan: axis 1 .* f64\[3\]"
+    )
+    refused(
+        lambda: ad.associative_scan(lambda a, b: ad.concat([a, b]), v),
+        ad.ShapeError,
+        ValueError,
+        r"^associative_scan: what fn returns has type f64\[2\]",
+    )
+    refused(
+        lambda: ad.associative_scan(lambda a, b: a > b, v),
+        ad.DTypeError,
+        TypeError,
+        r"^associative_scan: what fn returns .*use astype",
+    )

@@ -451,6 +451,11 @@ def test_python_control_flow_is_refused() -> None:
             func.jit(f)(VECTOR[:2])
 
 
+class Holder:
+    def __init__(self, x: Any):
+        self.x = x
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
@@ -469,7 +474,24 @@ def test_python_control_flow_is_refused() -> None:
         (lambda: func.jit(lambda x, y: x)(1.0, {1, 2}), DTypeError, "is a set, neither an array"),
         (lambda: func.jit(lambda x: x)(np.ones(2, complex)), DTypeError, "complex"),
         (lambda: func.jit(lambda x: x)(np.array(["a"])), DTypeError, "argument 'x'"),
-        (lambda: func.jit(lambda x, y: x + y)(np.ones(2), np.ones(3)), ShapeError, "n1 = 3 must be == n0 = 2"),
+        (
+            lambda: func.jit(lambda x, y: x + y)(np.ones(2), np.ones(3)),
+            ShapeError,
+            "add: f64.* and f64.*: n1 = 3 must be == n0 = 2",
+        ),
+        (
+            lambda: func.jit(lambda x, y: x @ y)(np.ones(2), np.ones(3)),
+            ShapeError,
+            "matmul: f64.n0. @ f64.n1.: n1 = 3",
+        ),
+        (lambda: func.jit(lambda x: {x, 2 * x})(1.0), DTypeError, "returns a set, .* tuples .* lists and dicts"),
+        (lambda: func.jit(lambda x: [(y for y in x)])((1.0,)), DTypeError, "returns a generator, "),
+        (lambda: func.jit(lambda x: {"a": x}.values())(1.0), DTypeError, "returns a dict_values, "),
+        (lambda: func.jit(Holder)(1.0), DTypeError, "returns a Holder, .* tuples .* lists and dicts"),
+        (lambda: func.grad(lambda x: {x})(1.0), DTypeError, "grad: <lambda> returns a set, "),
+        (lambda: func.grad(lambda x: (x, {x}), has_aux=True)(1.0), DTypeError, "returns a set, "),
+        (lambda: func.vjp(lambda x: {x}, 1.0), DTypeError, "returns a set, "),
+        (lambda: func.vmap(lambda x: {x})(VECTOR), DTypeError, "set .* nests of them are tuples, lists and dicts"),
         (lambda: func.jvp(lambda x: x, VECTOR, VECTOR), GraphError, "primals are a tuple"),
         (lambda: func.jvp(lambda x: x, (VECTOR,), (VECTOR, VECTOR)), ShapeError, "jvp: tangents"),
         (lambda: func.jvp(lambda x: x, (VECTOR,), (VECTOR[:2],)), ShapeError, "n1 = 2 must be == n0 = 3"),

@@ -535,7 +535,7 @@ def test_what_was_assumed_is_checked():
     f = ad.compile([x, y], x + y, name="f")
     np.testing.assert_array_equal(f(V, V), 2 * V)
     for call in (lambda: f(V, np.ones(4)), lambda: ad.evaluate(x + y, {x: V, y: np.ones(4)})):
-        with pytest.raises(ad.ShapeError, match=r"of type f64\[m\] is used as f64\[n\]: m = 4 must be == n = 3"):
+        with pytest.raises(ad.ShapeError, match=r"add: f64\[n\] and f64\[m\]: m = 4 must be == n = 3"):
             call()
     g = ad.compile([x], x[2] * x[-3], name="g")
     assert g(V) == 3
@@ -544,7 +544,7 @@ def test_what_was_assumed_is_checked():
             call()
     h = ad.compile([x], ad.reshape(x, (2, -1)), name="h")
     assert h(np.arange(4.0)).shape == (2, 2)
-    with pytest.raises(ad.ShapeError, match=r"h: .*f64\[n\] is used as f64\[2\*\(n//2\)\]: n = 3"):
+    with pytest.raises(ad.ShapeError, match=r"h: .*reshape: f64\[n\] .*: n = 3 must be == 2\*\(n//2\) = 2"):
         h(V)
 
 

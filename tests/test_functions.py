@@ -705,6 +705,54 @@ ERRORS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("build", "shapes", "text"),
+    [
+        (lambda p, x, y: x * y, (("n",), ("m",)), r"multiply: f64\[n\] and f64\[m\]: m = 4 must be == n = 3"),
+        (
+            lambda p, x, y: p.vecdot(x, y),
+            (("n",), (1,)),
+            r"vecdot: f64\[n\] and f64\[1\] along axis -1: n = 3 must be == 1",
+        ),
+        (lambda p, x, y: p.tensordot(x, y, axes=1), (("n",), (1,)), r"tensordot: .*: n = 3 must be == 1$"),
+        (
+            lambda p, x, y: p.tensordot(x, y, axes=1),
+            (("n", "m"), (3, 4)),
+            r"tensordot: .*f64\[3, 4\].*: m = 4 must be == 3",
+        ),
+        (lambda p, x, y: p.linalg.cross(x, y), (("m",), (3,)), r"cross: f64\[m\] and f64\[3\] .*: m = 4 must be == 3"),
+        (
+            lambda p, x, y: p.linalg.solve(x, y),
+            ((3, 3), ("m",)),
+            r"solve: f64\[3, 3\] and f64\[m, 1\]: m = 4 must be == 3",
+        ),
+        (
+            lambda p, x, y: p.linalg.det(x),
+            (("n", "m"), ()),
+            r"det: f64\[n, m\] is no square matrix.*: m = 4 must be == n = 3",
+        ),
+        (lambda p, x, y: p.stack([x, y]), (("n",), ("m",)), r"f64\[1, n\] and f64\[1, m\].*: m = 4 must be == n = 3"),
+        (
+            lambda p, x, y: p.squeeze(x, 0),
+            (("n",), ()),
+            r"squeeze: an axis of f64\[n\] is not of size 1: n = 3 must be == 1",
+        ),
+    ],
+)
+def test_sizes_that_differ_at_run_time_name_the_operation(build, shapes, text):
+    """NumPy refuses the same program, and one whose sizes agree is computed."""
+    sizes = {"n": 3, "m": 4}
+    arrays = [np.ones([sizes.get(d, d) for d in shape]) for shape in shapes]
+    with pytest.raises((ValueError, np.linalg.LinAlgError)):
+        build(np, *arrays)
+    xs = [ad.input(name, shape) for name, shape in zip("xy", shapes, strict=True)]
+    out = build(ad, *xs)
+    with pytest.raises(ShapeError, match=text):
+        ad.compile(xs, out)(*arrays)
+    with pytest.raises(ShapeError, match=text):
+        ad.evaluate(out, dict(zip(xs, arrays, strict=True)))
+
+
 @pytest.mark.parametrize("case", range(len(ERRORS)))
 def test_errors_name_the_operands(case):
     f, error, text = ERRORS[case]

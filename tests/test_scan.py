@@ -515,6 +515,43 @@ def test_associative_scan_is_that_of_jax(axis: int, reverse: bool) -> None:
         np.testing.assert_allclose(g, e, rtol=1e-11)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_associative_scan_of_nothing_is_that_of_jax(axis: int, reverse: bool) -> None:
+    """Whether the size is known when the graph is built or not; derivatives of nothing are nothing too."""
+    p = JaxNames()
+    empty = np.zeros((0, 3) if axis == 0 else (3, 0))
+    expected = p.jax.lax.associative_scan(p.minimum, empty, reverse, axis)
+    for shape in [empty.shape, tuple(d or "n" for d in empty.shape)]:
+        for dtype in ("float64", "int64", "bool"):
+            x = ad.input("x", shape, dtype)
+            found = ad.associative_scan(ad.minimum if dtype != "bool" else ad.logical_and, x, reverse, axis)
+            value = ad.compile([x], found)(empty.astype(dtype))
+            assert (value.shape, value.dtype) == (expected.shape, dtype)
+        x = ad.input("x", shape)
+        y = ad.associative_scan(ad.minimum, x, reverse, axis)
+        slope, moved = ad.compile([x], [ad.grad(ad.sum(y), x), ad.jvp(y, x, ad.ones_like(x))])(empty)
+        assert slope.shape == moved.shape == p.jax.grad(lambda x: p.sum(expected + x))(empty).shape
+
+
+def test_associative_scan_of_a_symbolic_size_begins_with_the_first_element() -> None:
+    x = ad.input("x", ("n", 2))
+    f = ad.compile([x], [y := ad.associative_scan(lambda a, b: a / b, x), ad.grad(ad.sum(y), x)])
+    p = JaxNames()
+    for n in (1, 2, 5):
+        a = np.cos(np.arange(2.0 * n).reshape(n, 2)) + 2
+
+        def quotients(x: Any) -> Any:
+            rows = [x[0]]
+            for row in x[1:]:
+                rows.append(rows[-1] / row)
+            return p.stack(rows)
+
+        y, slope = f(a)
+        np.testing.assert_allclose(y, quotients(a), rtol=1e-14)
+        np.testing.assert_allclose(slope, p.jax.grad(lambda x: p.sum(quotients(x)))(a), rtol=1e-13)
+
+
 def test_map_computes_each_item_by_itself() -> None:
     """With branches and numbers of steps of its own; derivatives with respect to items and to what they share."""
     x, w = ad.input("x", ("n", 3)), ad.input("w", (3, 3))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from staticad.errors import DTypeError, GraphError, ShapeError
-from staticad.functions.operands import as_tensor, is_scalar
+from staticad.functions.operands import as_tensor, check_function, is_scalar
 from staticad.ir import Node
-from staticad.nests import aligned, rebuild
+from staticad.nests import aligned, is_sequence, rebuild
 from staticad.ops import branches as choices
 from staticad.ops import creation
 from staticad.tensor import ArrayLike, Tensor, wrap
@@ -31,6 +31,8 @@ def cond(pred: ArrayLike, true_fn: Callable[..., Any], false_fn: Callable[..., A
     >>> f(np.array(3.0)), f(np.array(-2.0))
     ([array(9.), array(6.)], [array(2.), array(-1.)])
     """
+    check_function("cond", true_fn, "true_fn")
+    check_function("cond", false_fn, "false_fn")
     found = as_tensor(pred)
     if found.shape:
         raise ShapeError(f"cond: pred is a scalar, not {found.node.type}; to choose element by element, use where")
@@ -55,8 +57,12 @@ def switch(index: ArrayLike, branches: Sequence[Callable[..., Any]], *operands: 
     >>> f(np.array(2), np.array(3.0))
     array(9.)
     """
+    if not is_sequence(branches):
+        raise GraphError(f"switch: branches are functions in a list or a tuple, not {type(branches).__name__}")
     if not branches:
         raise GraphError("switch: there is no branch")
+    for k, branch in enumerate(branches):
+        check_function("switch", branch, f"branches[{k}]")
     found = as_tensor(index)
     if found.shape or found.dtype.kind not in "iu":
         raise (ShapeError if found.shape else DTypeError)(f"switch: index is an integer scalar, not {found.node.type}")

@@ -14,7 +14,7 @@ import numpy as np
 from staticad.autodiff import differentiated, pull
 from staticad.dtypes import can_require_grad
 from staticad.errors import DTypeError, GraphError, ShapeError
-from staticad.functions.operands import as_tensor, assume, differ
+from staticad.functions.operands import as_tensor, assume, check_function, differ
 from staticad.ir import Node, Together, substitute, toposort, toposort_until
 from staticad.nests import aligned, is_dict, is_sequence, leaves, map_leaves, rebuild
 from staticad.ops import calls, creation, sources
@@ -47,6 +47,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> ad.evaluate(ad.grad(ad.sum(y), x), {x: np.zeros(2)})
     array([1.25338077, 1.25338077])
     """
+
+    check_function("checkpoint", f)
 
     @wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -116,6 +118,7 @@ class Custom:
     way_in: str
 
     def __init__(self, f: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
+        check_function(self.kind, f)
         self.f = f
         self.nondiff_argnums = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
         self.name: str = getattr(f, "__name__", type(f).__name__)
@@ -241,7 +244,7 @@ def fitted(say: str, value: Any, like: Node) -> Node:
         if isinstance(value, (Tensor, np.ndarray)):
             raise DTypeError(f"{say} has type {t.node.type}, but must have the dtype of {like.type}; use astype")
         return creation.astype(t.node, dtype=like.dtype)
-    return assume(t.node, like.shape)
+    return assume(t.node, like.shape, lambda: f"{say} has type {t.node.type}, but must have the shape of {like.type}")
 
 
 def zeros(x: Any) -> Any:
@@ -284,6 +287,8 @@ class custom_vjp(Custom):  # noqa: N801  (JAX's name, used as a decorator)
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         """Set the rule: ``fwd(*args) -> (out, residuals)``, ``bwd(residuals, cotangents) -> tuple``."""
+        check_function(f"{self.kind}: {self.name}.defvjp", fwd, "fwd")
+        check_function(f"{self.kind}: {self.name}.defvjp", bwd, "bwd")
         self.fwd, self.bwd = fwd, bwd
 
     @property
@@ -362,6 +367,7 @@ class custom_jvp(Custom):  # noqa: N801  (JAX's name, used as a decorator)
 
     def defjvp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """Set the rule, ``rule(primals, tangents) -> (out, tangent)``, and return it, so that it can be a decorator."""
+        check_function(f"{self.kind}: {self.name}.defjvp", rule)
         self.rule_ = rule
         return rule
 
@@ -369,6 +375,10 @@ class custom_jvp(Custom):  # noqa: N801  (JAX's name, used as a decorator)
         """Set a rule for each argument, ``rule(t, out, *primals) -> tangent``, whose sum is the tangent.
 
         None where an argument adds nothing."""
+
+        for rule_of_one in rules:
+            if rule_of_one is not None:
+                check_function(f"{self.kind}: {self.name}.defjvps", rule_of_one, "each rule")
 
         def rule(primals: Any, tangents: Any) -> Any:
             out = self(*primals)

@@ -259,15 +259,19 @@ def _broadcast_indices(x: ArrayType, indices: list[Node]) -> list[Node]:
     if not indices:
         return []
     ts = [Tensor(i) for i in indices]
-    shape = broadcast_shape(lambda: f"index: {x} by {types_text(ts)}", *(i.shape for i in indices))
-    return [fit(i, shape) for i in indices]
+
+    def say() -> str:
+        return f"index: {x} by {types_text(ts)}"
+
+    shape = broadcast_shape(say, *(i.shape for i in indices))
+    return [fit(i, shape, say) for i in indices]
 
 
 def getitem(x: ArrayLike, key: Any) -> Tensor:
     """``x[key]`` by NumPy's rules; a mask is an error, since the result's shape would depend on data."""
     node = as_tensor(x).node
     s = select(node.type, key)
-    out = s.without_dropped(s.region(assume(node, s.shape)))
+    out = s.without_dropped(s.region(assume(node, s.shape, lambda: f"index: {node.type}")))
     if s.indices:
         out = primitive.gather(out, *s.indices, axes=s.axes, at=s.at)
     return wrap(s.with_new(out))
@@ -320,7 +324,11 @@ class Update:
 
     def _update(self, what: str, values: ArrayLike, scatter: Op, combine: elementwise.Binary | None) -> Tensor:
         s = select(self.x.node.type, self.key)
-        base = assume(self.x.node, s.shape)
+
+        def say() -> str:
+            return f"at[...].{what}: {self.x.node.type}"
+
+        base = assume(self.x.node, s.shape, say)
         region = s.region(base)
         target = s.without_dropped(region)
         if s.indices:
@@ -336,7 +344,7 @@ class Update:
             found = combine(Tensor(target), Tensor(found)).node
         found = found if found.shape == s.size else views.reshape(found, shape=s.size)
         out = found if s.whole else primitive.update_slice(base, found, start=s.start, step=s.step)
-        return wrap(assume(out, self.x.shape))
+        return wrap(assume(out, self.x.shape, say))
 
     def _values(self, what: str, values: ArrayLike, s: Selection, shape: Shape) -> Node:
         """``values`` in the dtype of ``x`` and the shape of the elements, new axes taken out again."""
@@ -357,7 +365,7 @@ class Update:
         for d, size in zip(node.shape, wanted[len(wanted) - len(node.shape) :], strict=True):
             if d != 1:
                 same_size(d, size, lambda: say)
-        node = fit(convert(node, x.dtype), tuple(wanted))
+        node = fit(convert(node, x.dtype), tuple(wanted), lambda: say)
         return views.reshape(node, shape=shape) if s.new else node
 
 
@@ -392,10 +400,11 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     k = as_axis("take_along_axis", axis, t.ndim, t.node.type)
     if not isinstance(indices, Tensor):
         _check_static(t.node.type, k, np.asarray(indices))
-    shape = broadcast_shape(
-        lambda: f"take_along_axis: {t.node.type} and indices {i.node.type}",
-        *((*s[:k], 1, *s[k + 1 :]) for s in (t.shape, i.shape)),
-    )
-    nodes = (fit(u.node, (*shape[:k], u.shape[k], *shape[k + 1 :])) for u in (t, i))
+
+    def say() -> str:
+        return f"take_along_axis: {t.node.type} and indices {i.node.type}"
+
+    shape = broadcast_shape(say, *((*s[:k], 1, *s[k + 1 :]) for s in (t.shape, i.shape)))
+    nodes = (fit(u.node, (*shape[:k], u.shape[k], *shape[k + 1 :]), say) for u in (t, i))
     values, places = nodes
     return wrap(primitive.take_along_axis(values, convert(places, int64), axis=k))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from staticad.errors import DTypeError, GraphError, ShapeError
 from staticad.functions.custom import checkpoint as again
+from staticad.functions.custom import fitted, one_by_one
 from staticad.functions.elementwise import astype, ceil, maximum, sqrt
-from staticad.functions.manipulation import concat, expand_dims, moveaxis, reshape, squeeze
-from staticad.functions.operands import as_tensor, assume
+from staticad.functions.manipulation import concat, expand_dims, moveaxis, pad, reshape, squeeze
+from staticad.functions.operands import as_axis, as_tensor, assume, check_function
 from staticad.ir import ArrayType, Node
 from staticad.nests import aligned, leaves, map_leaves, rebuild
 from staticad.ops import control, creation, sources
@@ -53,22 +54,31 @@ def scan(
     >>> f(np.array([1.0, 2.0, 3.0]))
     [array(6.), array([1., 3., 6.]), array([12., 12., 12.])]
     """
+    check_function("scan", f)
     _segment("unroll", unroll)
-    start = [as_tensor(x) for x in leaves(init)]
     if isinstance(length, Tensor):
         return _scan_while(f, init, xs, length, checkpoint)
-    sliced = [as_tensor(x) for x in leaves(xs)] if xs is not None else []
-    steps = _length(sliced, length)
+    steps = _length("scan", xs, length)
     if checkpoint is not None:
         size = root(steps, 1) if checkpoint == "sqrt" else _segment("checkpoint", checkpoint)
         part = again(partial(scan, f, length=size, reverse=reverse, unroll=unroll))
         return _in_segments(f, part, init, xs, steps, size, reverse)
+    return _scan("scan", f, init, xs, steps, reverse, unroll)
+
+
+def _scan(
+    name: str, f: Body, init: Any, xs: Any, steps: Dim, reverse: bool = False, unroll: int = 1
+) -> tuple[Any, Any]:
+    """`scan`, for a function called ``name``."""
+    start = [as_tensor(x) for x in leaves(init)]
+    sliced = [as_tensor(x) for x in leaves(xs)] if xs is not None else []
     carries = [sources.placeholder(x.node.type, "carry") for x in start]
     slices = [sources.placeholder(ArrayType(x.dtype, x.shape[1:]), "x") for x in sliced]
     given = None if xs is None else rebuild(xs, (Tensor(x) for x in slices))
     after, ys = _pair(f(rebuild(init, (Tensor(x) for x in carries)), given))
     kept = [y for y in leaves(ys) if y is not None]
-    nexts = [_next(x, carry) for x, carry in zip(aligned(init, after, "scan: the carry"), carries, strict=True)]
+    parts = zip(aligned(init, after, f"{name}: the carry"), carries, strict=True)
+    nexts = [_next(name, x, carry) for x, carry in parts]
     body, outer, values = control.close(
         carries, slices, nexts, [as_tensor(y).node for y in kept], steps, reverse, unroll=unroll
     )
@@ -116,12 +126,16 @@ def _in_segments(f: Body, part: Body, init: Any, xs: Any, steps: Dim, size: Dim,
     if not reverse:
         earlier, later = later, earlier
     pairs = zip(leaves(earlier), leaves(later), strict=True)
-    return carry, rebuild(earlier, (None if x is None else _joined(x, y, steps) for x, y in pairs))
+    return carry, rebuild(earlier, (None if x is None else _joined("scan", x, y, steps) for x, y in pairs))
 
 
-def _joined(x: Tensor, y: Tensor, steps: Dim) -> Tensor:
+def _joined(name: str, x: Tensor, y: Tensor, steps: Dim) -> Tensor:
     """What the first and the last steps left, which are all ``steps``."""
-    return wrap(assume(concat([x, y]).node, (steps, *x.shape[1:])))
+
+    def say() -> str:
+        return f"{name}: {x.node.type} and {y.node.type} for {steps} steps"
+
+    return wrap(assume(concat([x, y]).node, (steps, *x.shape[1:]), say))
 
 
 def _scan_while(
@@ -163,7 +177,7 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:  # noqa: A001
     cores where there is enough to do, and each takes its own branches and numbers of steps. To compute items together,
     element by element, use `staticad.vmap`.
 
-    Raises `ShapeError`: ``xs`` have no first axis, or differ in it.
+    Raises `ShapeError`: ``xs`` have no first axis, or differ in it. `GraphError`: ``f`` is no function.
 
     >>> import numpy as np, staticad as ad
     >>> x = ad.input("x", ("n",))
@@ -171,17 +185,19 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:  # noqa: A001
     >>> ad.compile([x], halvings)(np.array([0.5, 3.0, 100.0]))
     array([0, 2, 7])
     """
-    return scan(lambda _, x: ((), f(x)), (), xs)[1]
+    check_function("map", f)
+    return _scan("map", lambda _, x: ((), f(x)), (), xs, _length("map", xs))[1]
 
 
 def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
     """All partial results of an associative operation: ``[x0, fn(x0, x1), fn(fn(x0, x1), x2), ...]`` along ``axis``.
 
-    ``elems`` is a tensor or a nest of them, as long along ``axis``, with at least one element; ``fn`` takes and returns
-    such nests, of any length along ``axis`` (it is called with length 1, to build its graph). With ``reverse``, from
-    the last to the first. It runs as one native loop over the elements.
+    ``elems`` is a tensor or a nest of them, as long along ``axis``; ``fn`` takes and returns such nests, of any length
+    along ``axis`` (it is called with length 1, to build its graph). With ``reverse``, from the last to the first. It
+    runs as one native loop over the elements; of no elements, nothing is the result.
 
-    Raises `ShapeError`, `AxisError`.
+    Raises `ShapeError`, `DTypeError`, `AxisError`: ``elems`` or what ``fn`` returns do not fit. `GraphError`: ``fn`` is
+    no function.
 
     >>> import numpy as np, staticad as ad
     >>> x = ad.input("x", ("n",))
@@ -189,21 +205,32 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     >>> ad.compile([x], products)(np.array([1.0, 2.0, 3.0, 4.0]))
     array([ 1.,  2.,  6., 24.])
     """
-    xs = map_leaves(lambda x: moveaxis(as_tensor(x), axis, 0), elems)
+    name = "associative_scan"
+    check_function(name, fn)
+    elems = map_leaves(as_tensor, elems)
+    xs = map_leaves(lambda x: moveaxis(x, as_axis(name, axis, x.ndim, x.node.type), 0), elems)
+    if _length(name, xs) == 0:
+        return elems
     rest, one = (slice(None, -1), slice(-1, None)) if reverse else (slice(1, None), slice(0, 1))
 
     def combined(carry: Any, x: Any) -> tuple[Any, Any]:
-        pair = (map_leaves(lambda t: moveaxis(expand_dims(t, axis=0), 0, axis), nest) for nest in (carry, x))
-        out = aligned(carry, fn(*pair), "associative_scan: what fn returns")
-        found = rebuild(carry, (squeeze(moveaxis(as_tensor(t), axis, 0), axis=0) for t in out))
+        first, second = (map_leaves(lambda t: moveaxis(expand_dims(t, axis=0), 0, axis), nest) for nest in (carry, x))
+        say = f"{name}: what fn returns"
+        pairs = zip(one_by_one(carry, fn(first, second), say), leaves(first), strict=True)
+        out = (Tensor(fitted(say, t, like.node)) for t, like in pairs)
+        found = rebuild(carry, (squeeze(moveaxis(t, axis, 0), axis=0) for t in out))
         return found, found
 
-    start = map_leaves(lambda x: x[one], xs)
-    _, later = scan(combined, map_leaves(lambda x: squeeze(x, axis=0), start), map_leaves(lambda x: x[rest], xs),
-                    reverse=reverse)  # fmt: skip
+    start, others = (map_leaves(lambda x, part=part: x[part], xs) for part in (one, rest))
+    _, later = _scan(name, combined, map_leaves(_single, start), others, _length(name, others), reverse)
     triples = zip(leaves(start), leaves(later), leaves(xs), strict=True)
-    whole = (_joined(y, x, like.shape[0]) if reverse else _joined(x, y, like.shape[0]) for x, y, like in triples)
+    whole = (_joined(name, *((y, x) if reverse else (x, y)), like.shape[0]) for x, y, like in triples)
     return rebuild(elems, (moveaxis(x, 0, axis) for x in whole))
+
+
+def _single(x: Tensor) -> Tensor:
+    """The slice of ``x``, which has one or none; then zeros, which nothing reads."""
+    return squeeze(pad(x, ((0, 1 - x.shape[0]), *[(0, 0)] * (x.ndim - 1))), axis=0)
 
 
 def while_loop(
@@ -214,7 +241,8 @@ def while_loop(
     The carry is a tensor or a nest of tensors and keeps its types; the functions are called once each, to build graphs,
     and may read any tensor. The loop runs as native code. It has derivatives of every order, forward and reverse: for
     the backward pass, the steps leave what it needs on a tape that grows. With ``max_steps``, going on after so many
-    steps is a `StepLimit` error of the compiled function.
+    steps is a `StepLimit` error of the compiled function; without, a tape that takes three quarters of the machine's
+    memory is an `OutOfMemory` error.
 
     Raises `ShapeError`, `DTypeError`: the carry changes its types, the condition is no scalar truth value.
 
@@ -225,6 +253,8 @@ def while_loop(
     >>> f(np.array(2.0)), f(np.array(500.0))
     ([array(256.), array(1024.)], [array(500.), array(1.)])
     """
+    check_function("while_loop", cond_fn, "cond_fn")
+    check_function("while_loop", body_fn, "body_fn")
     start = [as_tensor(x) for x in leaves(init)]
     limit = None if max_steps is None else as_dim(max_steps, "while_loop: max_steps")
     carries = [sources.placeholder(x.node.type, "carry") for x in start]
@@ -235,43 +265,43 @@ def while_loop(
             f"while_loop: the condition is a scalar truth value, not {test.node.type}; use e.g. x < 1, or all and any"
         )
     after = list(aligned(init, body_fn(given), "while_loop: the carry"))
-    nexts = [_next(x, carry) for x, carry in zip(after, carries, strict=True)]
+    nexts = [_next("while_loop", x, carry) for x, carry in zip(after, carries, strict=True)]
     body, outer, _ = control.close(carries, [], nexts, [], control.new_count(), condition=test.node, limit=limit)
     operands = [*(x.node for x in start), *outer]
     return rebuild(init, (wrap(control.final_of(operands, body, k)) for k in range(len(carries))))
 
 
-def _length(xs: Sequence[Tensor], length: Dim | None) -> Dim:
+def _length(name: str, xs: Any, length: Dim | None = None) -> Dim:
+    """The number of steps: ``length``, or that of all slices."""
     if length is not None:
-        length = as_dim(length, "scan: length")
-    elif not xs:
-        raise ShapeError("scan: without xs, give the number of steps as length=...")
-    for x in xs:
+        length = as_dim(length, f"{name}: length")
+    for x in [] if xs is None else [as_tensor(x) for x in leaves(xs)]:
         if not x.shape:
             raise ShapeError(
-                f"scan: xs have an axis of steps, but one is {x.node.type}; what every step reads needs no xs"
+                f"{name}: xs have an axis of steps, but one is {x.node.type}; what every step reads needs no xs"
             )
         length = x.shape[0] if length is None else length
         if x.shape[0] != length:
-            raise ShapeError(f"scan: xs are as long as there are steps, {length}, but one is {x.node.type}")
-    assert length is not None
+            raise ShapeError(f"{name}: xs are as long as there are steps, {length}, but one is {x.node.type}")
+    if length is None:
+        raise ShapeError(f"{name}: without xs nothing tells the number of steps; scan can be given it, as length=...")
     return length
 
 
-def _next(value: Any, carry: Node) -> Node:
+def _next(name: str, value: Any, carry: Node) -> Node:
     """The next value of a carry; a Python number takes its type."""
     if isinstance(value, (tuple, list, dict)):
-        raise ShapeError(f"scan: the carry is one tensor of type {carry.type}, but becomes a {type(value).__name__}")  # pyright: ignore[reportUnknownArgumentType]
+        raise ShapeError(f"{name}: the carry is one tensor of type {carry.type}, but becomes a {type(value).__name__}")  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, (bool, int, float)):
         return creation.fill(carry, value)
     found = as_tensor(value)
     if found.shape != carry.shape:
         raise ShapeError(
-            f"scan: a carry of type {carry.type} becomes {found.node.type} in a step; it must keep its shape"
+            f"{name}: a carry of type {carry.type} becomes {found.node.type} in a step; it must keep its shape"
         )
     if found.dtype != carry.dtype:
         raise DTypeError(
-            f"scan: a carry of type {carry.type} becomes {found.node.type} in a step; start from that dtype, "
+            f"{name}: a carry of type {carry.type} becomes {found.node.type} in a step; start from that dtype, "
             f"e.g. ad.zeros(..., dtype={str(found.dtype)!r}), or convert with astype"
         )
     return found.node

@@ -11,7 +11,7 @@ Tensor(f64[2*n, 6])
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -56,14 +56,18 @@ def broadcast_to(x: ArrayLike, /, shape: Any) -> Tensor:
     for d, size in zip(t.shape, wanted[len(wanted) - t.ndim :], strict=True):
         if d != 1:
             same_size(d, size, say)
-    return wrap(fit(t.node, wanted))
+    return wrap(fit(t.node, wanted, say))
 
 
 def broadcast_arrays(*xs: ArrayLike) -> list[Tensor]:
     """The operands stretched to the shape they broadcast to together."""
     ts = [as_tensor(x) for x in xs]
-    shape = broadcast_shape(lambda: f"broadcast_arrays: {types_text(ts)}", *(t.shape for t in ts))
-    return [wrap(fit(t.node, shape)) for t in ts]
+
+    def say() -> str:
+        return f"broadcast_arrays: {types_text(ts)}"
+
+    shape = broadcast_shape(say, *(t.shape for t in ts))
+    return [wrap(fit(t.node, shape, say)) for t in ts]
 
 
 def reshape(x: ArrayLike, /, shape: Any, *, copy: bool | None = None) -> Tensor:
@@ -93,7 +97,7 @@ def reshape(x: ArrayLike, /, shape: Any, *, copy: bool | None = None) -> Tensor:
         return wrap(t.node)
     if size == t.size:
         return wrap(views.reshape(t.node, shape=wanted))
-    flat = assume(views.reshape(t.node, shape=(t.size,)), (size,))
+    flat = assume(views.reshape(t.node, shape=(t.size,)), (size,), say)
     return wrap(views.reshape(flat, shape=wanted))
 
 
@@ -157,7 +161,8 @@ def squeeze(x: ArrayLike, /, axis: Axes = None) -> Tensor:
     gone = tuple(k for k, d in enumerate(t.shape) if d == 1) if axis is None else as_axes("squeeze", axis, t.node.type)
     for k in gone:
         same_size(t.shape[k], 1, lambda k=k: f"squeeze: axis {k} of {t.node.type} is not of size 1")
-    node = assume(t.node, tuple(1 if k in gone else d for k, d in enumerate(t.shape)))
+    shape = tuple(1 if k in gone else d for k, d in enumerate(t.shape))
+    node = assume(t.node, shape, lambda: f"squeeze: an axis of {t.node.type} is not of size 1")
     return wrap(views.reshape(node, shape=tuple(d for k, d in enumerate(t.shape) if k not in gone)) if gone else node)
 
 
@@ -215,30 +220,34 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0, dtype: DType
         raise ShapeError(f"concat: {types_text(ts)}: numbers of axes differ")
     k = as_axis("concat", axis, first.ndim, first.node.type)
     rest = list(first.shape)
+
+    def say() -> str:
+        return f"concat: {types_text(ts)} along axis {k}"
+
     for t in ts[1:]:
         for a, d in enumerate(t.shape):
             if a != k:
-                rest[a] = same_size(rest[a], d, lambda: f"concat: {types_text(ts)} along axis {k}")
+                rest[a] = same_size(rest[a], d, say)
     total: Dim = 0
     for t in ts:
         total = total + t.shape[k]
     rest[k] = total
     values = [creation.constant(t.node) for t in ts]
     if values.count(None) == 1:
-        return _bordered(ts, values, k, tuple(rest))
+        return _bordered(ts, values, k, tuple(rest), say)
     out = primitive.uninitialised(shape=tuple(rest), dtype=first.dtype)
     start: Dim = 0
     for t in ts:
-        node = assume(t.node, tuple(d if a == k else rest[a] for a, d in enumerate(t.shape)))
+        node = assume(t.node, tuple(d if a == k else rest[a] for a, d in enumerate(t.shape)), say)
         out = _write(out, node, k, start)
         start = start + t.shape[k]
     return wrap(out)
 
 
-def _bordered(ts: Sequence[Tensor], values: Sequence[Any], axis: int, shape: Shape) -> Tensor:
+def _bordered(ts: Sequence[Tensor], values: Sequence[Any], axis: int, shape: Shape, say: Callable[[], str]) -> Tensor:
     """The one array that is not constant, with constants around it: what reads it need not wait for all of it."""
     at = values.index(None)
-    out = assume(ts[at].node, tuple(d if a == axis else shape[a] for a, d in enumerate(ts[at].shape)))
+    out = assume(ts[at].node, tuple(d if a == axis else shape[a] for a, d in enumerate(ts[at].shape)), say)
     for k in (*reversed(range(at)), *range(at + 1, len(ts))):
         low, high = (tuple(ts[k].shape[axis] if a == axis and (k < at) is before else 0 for a in range(len(shape)))
                      for before in (True, False))  # fmt: skip

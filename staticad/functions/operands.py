@@ -5,14 +5,15 @@ function.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from reprlib import repr as repr_of
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from staticad.dtypes import as_dtype, bool_, float32, int64, promote
-from staticad.errors import AxisError, DTypeError, ShapeError
+from staticad.errors import AxisError, DTypeError, GraphError, ShapeError
 from staticad.ir import ArrayType, Node
 from staticad.ops import creation, sources, views
 from staticad.shapes import Dim, Expr, Shape, known_ge
@@ -32,7 +33,8 @@ def constant_array(x: ArrayLike, name: str | None = None) -> Array:
         raise DTypeError("a masked array is no constant; fill it first, with .filled(value)")
     found = np.asarray(x)
     if found.dtype.kind == "O":
-        raise DTypeError(f"{type(x).__name__} {x!r} is no tensor, number or array of numbers")
+        way = "; nests of them are tuples, lists and dicts" if isinstance(x, Iterable) else ""
+        raise DTypeError(f"{type(x).__name__} {x!r} is no tensor, number or array of numbers{way}")
     return found.astype(as_dtype(found.dtype), order="C", copy=True)
 
 
@@ -171,17 +173,17 @@ def broadcast_shape(say: Callable[[], str], *shapes: Shape) -> Shape:
     return tuple(out)
 
 
-def assume(x: Node, shape: Shape) -> Node:
+def assume(x: Node, shape: Shape, say: Callable[[], str]) -> Node:
     """``x`` taken to have ``shape``, which is checked at run time where it is not what is known."""
-    return x if x.shape == shape else sources.assume_shape(x, shape=shape)
+    return x if x.shape == shape else sources.assume_shape(x, shape=shape, said=sources.Said(say()))
 
 
-def fit(x: Node, shape: Shape) -> Node:
+def fit(x: Node, shape: Shape, say: Callable[[], str]) -> Node:
     """``x`` stretched to ``shape``, which it broadcasts to."""
     if x.shape == shape:
         return x
     offset = len(shape) - len(x.shape)
-    x = assume(x, tuple(1 if d == 1 else s for d, s in zip(x.shape, shape[offset:], strict=True)))
+    x = assume(x, tuple(1 if d == 1 else s for d, s in zip(x.shape, shape[offset:], strict=True)), say)
     return x if x.shape == shape else views.broadcast(x, shape=shape, axes=tuple(range(offset, len(shape))))
 
 
@@ -190,11 +192,22 @@ def operands(
 ) -> tuple[Node, ...]:
     """The operands as nodes of the given dtypes and of one shape."""
     nodes = [None if is_scalar(x) else as_tensor(x).node for x in xs]
-    shape = broadcast_shape(lambda: f"{name}: {types_text(xs, joint)}", *(x.shape for x in nodes if x is not None))
+
+    def say() -> str:
+        return f"{name}: {types_text(xs, joint)}"
+
+    shape = broadcast_shape(say, *(x.shape for x in nodes if x is not None))
     return tuple(
-        scalar_node(x, dtype, shape) if is_scalar(x) else fit(convert(as_node(node), dtype), shape)
+        scalar_node(x, dtype, shape) if is_scalar(x) else fit(convert(as_node(node), dtype), shape, say)
         for x, node, dtype in zip(xs, nodes, dtypes, strict=False)
     )
+
+
+def check_function(name: str, f: object, role: str = "") -> None:
+    """Raise `GraphError` unless ``f``, which ``name`` takes in this role, can be called."""
+    if not callable(f):
+        role = f" as {role}" if role else ""
+        raise GraphError(f"{name}: takes a function{role}, not {repr_of(f)}; give the function itself, f and not f(x)")
 
 
 def as_node(x: Node | None) -> Node:

@@ -39,7 +39,8 @@ def contraction(say: Callable[[], str], x: Tensor, y: Tensor, letters_x: str, le
         for letter, d in zip(letters, t.shape, strict=True):
             known = sizes.get(letter, 1)
             sizes[letter] = d if known == 1 else known if d == 1 else same_size(known, d, say)
-    (x, letters_x), (y, letters_y) = _fitted(x, letters_x, sizes), _fitted(y, letters_y, sizes)
+    x, letters_x = _fitted(x, letters_x, sizes, say)
+    y, letters_y = _fitted(y, letters_y, sizes, say)
     x, letters_x = _alone_summed(x, letters_x, letters_y + out)
     y, letters_y = _alone_summed(y, letters_y, letters_x + out)
     present = "".join(letter for letter in out if letter in letters_x or letter in letters_y)
@@ -50,12 +51,12 @@ def contraction(say: Callable[[], str], x: Tensor, y: Tensor, letters_x: str, le
     return _aligned(result, present, out)
 
 
-def _fitted(x: Tensor, letters: str, sizes: dict[str, Dim]) -> tuple[Tensor, str]:
+def _fitted(x: Tensor, letters: str, sizes: dict[str, Dim], say: Callable[[], str]) -> tuple[Tensor, str]:
     """``x`` with every axis of the size that its letter has; axes that would have to stretch are dropped."""
     kept = [k for k, letter in enumerate(letters) if x.shape[k] != 1 or sizes[letter] == 1]
     shape = tuple(sizes[letters[k]] for k in kept)
     node = x.node if len(kept) == x.ndim else reshape(x.node, shape=tuple(x.shape[k] for k in kept))
-    return wrap(assume(node, shape)), "".join(letters[k] for k in kept)
+    return wrap(assume(node, shape, say)), "".join(letters[k] for k in kept)
 
 
 def _alone_summed(x: Tensor, letters: str, others: str) -> tuple[Tensor, str]:
@@ -81,6 +82,11 @@ def _product_operands(*xs: ArrayLike) -> tuple[list[Tensor], Callable[[Tensor], 
     return ts, lambda out: out
 
 
+def _of_sizes(t: Tensor, sizes: dict[int, Dim], say: Callable[[], str]) -> Tensor:
+    """``t`` with its axes taken to have these ``sizes``."""
+    return wrap(assume(t.node, tuple(sizes.get(k, d) for k, d in enumerate(t.shape)), say))
+
+
 def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The matrix product over the last two axes, the axes before them broadcast; one axis counts as a vector.
 
@@ -95,8 +101,8 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
         raise ShapeError(f"{say()}: an operand has no axes; use multiply")
     inner_x, inner_y = x.shape[-1], y.shape[0 if y.ndim == 1 else -2]
     size = same_size(inner_x, inner_y, say)  # a 1 does not stretch here
-    x = wrap(assume(x.node, (*x.shape[:-1], size)))
-    y = wrap(assume(y.node, (size,) if y.ndim == 1 else (*y.shape[:-2], size, y.shape[-1])))
+    x = _of_sizes(x, {x.ndim - 1: size}, say)
+    y = _of_sizes(y, {max(y.ndim - 2, 0): size}, say)
     batch = string.ascii_lowercase[: max(x.ndim, y.ndim, 2) - 2]
     rows, columns = "M" if x.ndim > 1 else "", "N" if y.ndim > 1 else ""
     letters_x = batch[len(batch) - max(x.ndim - 2, 0) :] + rows + "K"
@@ -142,6 +148,8 @@ def tensordot(
     if len(of_x) != len(of_y):
         raise ShapeError(f"{say()}: the lists of axes differ in length")
     sizes = {(i, j): same_size(x.shape[i], y.shape[j], say) for i, j in zip(of_x, of_y, strict=True)}
+    x = _of_sizes(x, {i: size for (i, _), size in sizes.items()}, say)
+    y = _of_sizes(y, {j: size for (_, j), size in sizes.items()}, say)
     letters = iter(string.ascii_letters)
     shared = {pair: next(letters) for pair in sizes}
     by_x, by_y = {i: s for (i, _), s in shared.items()}, {j: s for (_, j), s in shared.items()}
@@ -161,7 +169,8 @@ def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     if min(x.ndim, y.ndim) == 0:
         raise ShapeError(f"{say()}: an operand has no axes; use multiply")
     x, y = (moveaxis(t, axis, -1) for t in (x, y))
-    same_size(x.shape[-1], y.shape[-1], say)
+    size = same_size(x.shape[-1], y.shape[-1], say)
+    x, y = (_of_sizes(t, {t.ndim - 1: size}, say) for t in (x, y))
     batch = string.ascii_lowercase[: max(x.ndim, y.ndim) - 1]
     letters = [batch[len(batch) - (t.ndim - 1) :] + "K" for t in (x, y)]
     return finish(contraction(say, x, y, letters[0], letters[1], batch))
@@ -229,7 +238,7 @@ def _distinct(t: Tensor, letters: str, say: Callable[[], str]) -> tuple[Tensor, 
             i = letters.index(letter)
             j = letters.index(letter, i + 1)
             size = same_size(t.shape[i], t.shape[j], say)
-            t = wrap(assume(t.node, tuple(size if k in (i, j) else d for k, d in enumerate(t.shape))))
+            t = _of_sizes(t, {i: size, j: size}, say)
             t = diagonal(t, axis1=i, axis2=j)
             letters = letters[:i] + letters[i + 1 : j] + letters[j + 1 :] + letter
     return t, letters

@@ -54,6 +54,13 @@ def _extremum(name: str, meaning: Callable[..., Any], boolean: str, loses: Op) -
     return diagonal(name, meaning, template, scales, kinds="biuf", examples=PAIRS_OR_BOOLS, laws=laws)
 
 
+def _hypot_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    """Zero at the origin, with their derivatives, as that of ``abs`` is."""
+    origin = equal(out, zeros_like(out))
+    size = select(origin, fill(out, 1), out)
+    return select(origin, zeros_like(x), x / size), select(origin, zeros_like(y), y / size)
+
+
 # fmt: off
 add      = diagonal("add", np.add, by_kind(b="({x} | {y})", iuf="({x} + {y})"),
                     lambda out, x, y: (_itself, _itself), kinds="biuf", examples=PAIRS_OR_BOOLS,
@@ -104,7 +111,7 @@ sqrt  = elementwise("sqrt", np.sqrt, "m.sqrt({x})", lambda out, x: (0.5 / out,),
 cbrt  = elementwise("cbrt", np.cbrt, "m.cbrt({x})", lambda out, x: (1 / (3 * out * out),),
                     cost=20, examples=floats(PLAIN))
 hypot = elementwise("hypot", np.hypot, "m.hypot({x}, {y})",
-                    lambda out, x, y: (x / out, y / out), cost=20, examples=floats(PLAIN, OTHERS))
+                    _hypot_partials, cost=20, examples=floats(PLAIN, OTHERS))
 # fmt: on
 
 

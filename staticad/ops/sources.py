@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,17 @@ stop_gradient = Op(
 )
 
 
-def _assumed_type(x: ArrayType, *, shape: Shape) -> ArrayType:
+@dataclass(frozen=True)
+class Said:
+    """What an error says of the operation that takes two sizes to be equal; to all else it is no matter what."""
+
+    text: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _assumed_type(x: ArrayType, *, shape: Shape, said: Said | None = None) -> ArrayType:
     differ = len(shape) != x.ndim or any(
         isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(x.shape, shape, strict=True)
     )
@@ -116,28 +126,29 @@ def _assumed_type(x: ArrayType, *, shape: Shape) -> ArrayType:
     return ArrayType(x.dtype, shape)
 
 
-def _checked_shape(x: Array, *, shape: tuple[int, ...]) -> Array:
+def _checked_shape(x: Array, *, shape: tuple[int, ...], said: Said | None = None) -> Array:
     if x.shape != shape:
         raise ShapeError(f"assume_shape: got an array of shape {shape_text(x.shape)}, declared as {shape_text(shape)}")
     return x
 
 
-def _reshaped(v: Node, shape: Shape) -> Node:
-    return v if v.shape == shape else assume_shape(v, shape=shape)
+def _reshaped(v: Node, shape: Shape, node: Node) -> Node:
+    """``v`` with the shape that ``node`` takes something to have, or something to have taken from it."""
+    return v if v.shape == shape else assume_shape(v, **{**node.params, "shape": shape})
 
 
 def _assume_vjp(node: Node, g: Node) -> Sequence[Node | None]:
-    return (_reshaped(g, node.args[0].shape),)
+    return (_reshaped(g, node.args[0].shape, node),)
 
 
 def _assume_jvp(node: Node, tangents: Sequence[Node | None]) -> Node | None:
     t = tangents[0]
-    return None if t is None else _reshaped(t, node.shape)
+    return None if t is None else _reshaped(t, node.shape, node)
 
 
 def _assumptions(node: Node) -> Sequence[Check]:
     (x,) = node.args
-    text = f"a tensor of type {x.type} is used as {node.type}"
+    text = str(node.params.get("said") or f"a tensor of type {x.type} is used as {node.type}")
     return [Check(a, "==", b, text) for a, b in zip(x.shape, node.shape, strict=True) if a != b]
 
 
@@ -151,7 +162,7 @@ assume_shape = Op(
     jvp=_assume_jvp,
     checks=_assumptions,
     examples=lambda: [Example((_sample(dtype),), {"shape": (2, 3)}) for dtype in ("float32", "float64")],
-    batch=lanewise(lambda params, lanes: {"shape": (*lanes, *params["shape"])}),
+    batch=lanewise(lambda params, lanes: {**params, "shape": (*lanes, *params["shape"])}),
 )
 
 

@@ -82,11 +82,8 @@ class Caller:
             return self.fresh(arrays) if outs is None else self.into(arrays, outs)
         sizes = bind([(name, t.shape, x.shape) for (name, t), x in zip(target.inputs, arrays, strict=True)])
         for failure in target.failures:
-            if failure.check is not None:
-                x, y = evaluate(failure.check.x, sizes), evaluate(failure.check.y, sizes)
-                if not (x == y if failure.check.relation == "==" else x >= y):
-                    sides = f"{failure.check.x} = {x} must be {failure.check.relation} {failure.check.y} = {y}"
-                    raise ShapeError(f"{target.name}: {failure.text}: {sides}")
+            if failure.check and (text := failure.check.broken(sizes)):
+                raise ShapeError(f"{target.name}: {text}")
         shapes = [tuple(evaluate(d, sizes) for d in t.shape) for t in target.outputs]
         fresh = [np.empty(shape, canonical(t.dtype)) for shape, t in zip(shapes, target.outputs, strict=True)]
         if outs is not None:

@@ -19,10 +19,11 @@ from typing import Any
 import llvmlite
 import numpy as np
 
-from staticad.runtime import cache, link, threads, user
+from staticad.runtime import budget, cache, link, threads, user
 from staticad.runtime.host import host
 
 link.addresses[threads.SYMBOL] = ctypes.addressof(threads.table)
+link.addresses[budget.SYMBOL] = ctypes.addressof(budget.table)
 
 Facts = dict[str, Any]
 known: dict[str, Facts] = {}  # of what has been linked

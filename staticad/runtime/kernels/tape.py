@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from staticad.runtime import flow
+from staticad.runtime import budget, flow
 from staticad.runtime.kernels.memory import pointer, sizes
 from staticad.runtime.kernels.shared import FEW, external
 from staticad.runtime.kernels.values import INTP, Value, View, direct
@@ -64,10 +64,15 @@ def only(walk: Any, tape: View | Value, slot: Value) -> Value:
 
 
 def grown(tape: list[Any], slot: int, size: int) -> bool:
-    """Whether the slot has room for ``size`` bytes, more room being made where it is needed; it keeps what is there."""
+    """Whether the slot has room for ``size`` bytes, more room being made where it is needed; it keeps what is there.
+
+    There is none beyond what all tapes together may take."""
     (memory,) = tape[slot]
     if memory.size < size:
-        more = np.empty(max(2 * memory.size, size, LEAST), "u1")
+        limit = budget.table[budget.LIMIT]
+        if size > limit:
+            return False
+        more = np.empty(max(min(2 * memory.size, limit), size, LEAST), "u1")
         more[: memory.size] = memory
         tape[slot][0] = more
     return True
@@ -94,21 +99,40 @@ def room(walk: Any, tape: View | Value, slot: Value, size: Value) -> Value:
 
 
 def write_grow(module: ir.Module, symbol: str, element: Any) -> None:
-    """Give a slot more room: at least twice as much as before. Whether there was any."""
+    """Give a slot more room: twice as much as before, or all that tapes may still take. Whether there was any."""
     function = ir.Function(module, GROW, symbol)
     builder = ir.IRBuilder(function.append_basic_block())
     words, wanted = function.args
     second = builder.gep(words, [ir.Constant(INTP, 1)])
-    size = builder.shl(builder.load(second), ir.Constant(INTP, 1))
+    before = builder.load(second)
+    taken = account(builder, budget.TAKEN)
+    limit = builder.load(account(builder, budget.LIMIT))
+    left = builder.add(before, builder.sub(limit, builder.load_atomic(taken, "monotonic", 8)))
+    size = builder.shl(before, ir.Constant(INTP, 1))
+    size = builder.select(builder.icmp_signed("<", left, size), left, size)
     for least in (wanted, ir.Constant(INTP, LEAST)):
         size = builder.select(builder.icmp_signed("<", size, least), least, size)
+    more = builder.sub(size, before)
+    others = builder.atomic_rmw("add", taken, more, "monotonic")
+    with builder.if_then(builder.icmp_signed(">", more, builder.sub(limit, others)), likely=False):
+        builder.atomic_rmw("sub", taken, more, "monotonic")
+        builder.ret(ir.Constant(ir.IntType(1), 0))
     again = ir.Function(module, ir.FunctionType(BYTE, [BYTE, INTP]), "PyMem_RawRealloc")
     raw = builder.call(again, [builder.inttoptr(builder.load(words), BYTE), size])
     there = builder.icmp_unsigned("!=", raw, ir.Constant(BYTE, None))
     with builder.if_then(there):
         builder.store(builder.ptrtoint(raw, INTP), words)
         builder.store(size, second)
+    with builder.if_then(builder.not_(there)):
+        builder.atomic_rmw("sub", taken, more, "monotonic")
     builder.ret(there)
+
+
+def account(builder: ir.IRBuilder, at: int) -> ir.Value:
+    """The address of a word of the memory that all tapes share."""
+    kind = ir.ArrayType(INTP, 2)
+    table = builder.module.globals.get(budget.SYMBOL) or ir.GlobalVariable(builder.module, kind, budget.SYMBOL)
+    return builder.gep(table, [ir.Constant(INTP, 0), ir.Constant(INTP, at)])
 
 
 def row(code: str) -> Any:
@@ -157,4 +181,6 @@ def write_close(module: ir.Module, symbol: str, element: Any) -> None:
     give = ir.Function(module, ir.FunctionType(ir.VoidType(), [BYTE]), "PyMem_RawFree")
     with flow.steps(builder, count, step=ir.Constant(INTP, 2)) as k:
         builder.call(give, [builder.inttoptr(builder.load(builder.gep(words, [k])), BYTE)])
+        size = builder.load(builder.gep(words, [builder.add(k, ir.Constant(INTP, 1))]))
+        builder.atomic_rmw("sub", account(builder, budget.TAKEN), size, "monotonic")
     builder.ret_void()
