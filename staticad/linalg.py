@@ -19,6 +19,7 @@ from staticad.functions.operands import (
     as_axes,
     as_axis,
     as_float,
+    as_integer,
     as_tensor,
     assume,
     broadcast_shape,
@@ -124,6 +125,7 @@ def cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
 def matrix_power(x: ArrayLike, n: int, /) -> Tensor:
     """The product of ``n`` copies of the square matrices in the last two axes, or of ``-n`` of their inverses, by
     repeated squaring."""
+    n = as_integer("matrix_power: the power", n)
     if n == 0:
         t = _square("matrix_power", as_tensor(x))
         return wrap(identity_like(t.node))

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +15,8 @@ from staticad import creation, linalg
 from staticad.errors import SymbolicError
 from staticad.functions import elementwise as ew
 from staticad.functions import indexing, manipulation, products, reductions
-from staticad.functions.operands import result_type
+from staticad.functions.operands import as_axis, result_type
+from staticad.shapes import Dim, Shape
 from staticad.tensor import Tensor
 
 # fmt: off
@@ -134,6 +134,19 @@ def _flip_axis(axis: int) -> Callable[[Any], Tensor]:
     return lambda m: manipulation.flip(m, axis=axis)
 
 
+# No `operator.attrgetter`, which has no signature to be held against what NumPy was given.
+def _shape(a: Tensor) -> Shape:
+    return a.shape
+
+
+def _ndim(a: Tensor) -> int:
+    return a.ndim
+
+
+def _size(a: Tensor, axis: int | None = None) -> Dim:
+    return a.size if axis is None else a.shape[as_axis("size", axis, a.ndim, a.node.type)]
+
+
 #: NumPy's functions whose arguments are read here as NumPy has them.
 DIRECT: dict[Any, Callable[..., Any]] = {
     np.concatenate: _concatenate,
@@ -150,9 +163,9 @@ DIRECT: dict[Any, Callable[..., Any]] = {
     np.flipud: _flip_axis(0),
     np.atleast_1d: _atleast_1d,
     np.copy: ew.positive,
-    np.shape: operator.attrgetter("shape"),
-    np.ndim: operator.attrgetter("ndim"),
-    np.size: operator.attrgetter("size"),
+    np.shape: _shape,
+    np.ndim: _ndim,
+    np.size: _size,
     np.result_type: result_type,
 }
 

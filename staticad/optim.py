@@ -34,7 +34,7 @@ def gradients(loss: Tensor, params: Sequence[Parameter]) -> list[Tensor]:
     """The gradient of a scalar loss by each parameter. Raises `ShapeError` for a loss that is no scalar."""
     from staticad.derivatives import grad
 
-    if loss.shape != ():
+    if not isinstance(loss, Tensor) or loss.shape != ():  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ShapeError(f"optim: the loss is a scalar, not {loss!r}; take its mean or sum")
     for p in params:
         if not isinstance(p, Parameter):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -11,7 +11,7 @@ from staticad.derivatives import places
 from staticad.errors import AxisError, DTypeError, GraphError, ShapeError
 from staticad.functions.operands import as_tensor, check_function
 from staticad.ir import ArrayType, Node
-from staticad.nests import aligned, leaves, rebuild
+from staticad.nests import aligned, is_dict, leaves, rebuild
 from staticad.ops import sources
 from staticad.ops.indexing import moved
 from staticad.ops.rules import spread
@@ -94,6 +94,8 @@ def vectorize(outputs: Any, replace: Mapping[Tensor, ArrayLike]) -> Any:
     {'loss': Tensor(f64[batch]), 'slope': Tensor(f64[batch, 3])}
     """
     nodes = [as_tensor(y).node for y in leaves(outputs)]
+    if not is_dict(replace):
+        raise GraphError(f"vectorize: replace is a dict of tensors and what stands in their place, not {replace!r}")
     many = [_replacement(x, value) for x, value in replace.items()]
     if not many:
         raise GraphError("vectorize: nothing is replaced; give tensors of the graph with what stands in their place")

@@ -546,3 +546,31 @@ def test_loops_name_themselves():
         TypeError,
         r"^associative_scan: what fn returns .*use astype",
     )
+
+
+# fmt: off
+NEITHER = [  # arguments of another kind than those that are asked for
+    (lambda: ad.concat(None),                     ad.DTypeError, "concat: takes a list of tensors, not None"),
+    (lambda: ad.stack(3),                         ad.DTypeError, "stack: takes a list of tensors, not 3"),
+    (lambda: ad.permute_dims(y, 1),               ad.DTypeError, r"permute_dims: axes are integers in a tuple .*, not 1, for f32\[32, 10\]"),
+    (lambda: ad.roll(y, 1.5, axis=0),             ad.DTypeError, r"roll: a shift of f32\[32, 10\] is an integer, not 1.5"),
+    (lambda: ad.einsum(3, y),                    ad.GraphError, "einsum: subscripts are text"),
+    (lambda: ad.vectorize(y, v),                  ad.GraphError, "vectorize: replace is a dict"),
+    (lambda: ad.linalg.matrix_power(y, 0.5),      ad.DTypeError, "matrix_power: the power is an integer, not 0.5"),
+    (lambda: ad.optim.sgd(None, []),              ad.ShapeError, "optim: the loss is a scalar, not None"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("call", "error", "text"), NEITHER)
+def test_arguments_of_another_kind(call, error, text):
+    refused(call, error, ValueError if error is not ad.DTypeError else TypeError, "^" + text)
+
+
+def test_numpy_tells_the_axes_of_a_tensor():
+    array = np.ones((32, 10))
+    for tell in (np.ndim, np.shape, np.size, lambda t: np.size(t, 1), lambda t: np.size(t, axis=-2)):
+        assert tell(y) == tell(array)
+    assert np.shape(x) == (ad.dim("batch"), 64)
+    with pytest.raises(ad.AxisError, match="size: axis 2"):
+        np.size(y, 2)

@@ -10,7 +10,6 @@ Tensor(f64[2*n, 6])
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from staticad.functions.operands import (
     add_axes,
     as_axes,
     as_axis,
+    as_integer,
     as_tensor,
     assume,
     broadcast_shape,
@@ -104,6 +104,8 @@ def reshape(x: ArrayLike, /, shape: Any, *, copy: bool | None = None) -> Tensor:
 def permute_dims(x: ArrayLike, /, axes: Iterable[int]) -> Tensor:
     """``x`` with its axes in another order: axis k of the result is axis ``axes[k]``."""
     t = as_tensor(x)
+    if not hasattr(axes, "__iter__"):
+        raise DTypeError(f"permute_dims: axes are integers in a tuple or a list, not {axes!r}, for {t.node.type}")
     order = as_axes("permute_dims", tuple(axes), t.node.type)
     if len(order) != t.ndim:
         raise ShapeError(f"permute_dims: axes {order} are not a permutation of the {t.ndim} axes of {t.node.type}")
@@ -187,7 +189,7 @@ def roll(x: ArrayLike, /, shift: int | Sequence[int], *, axis: Axes = None) -> T
     for by, at in zip(shifts, axes, strict=True):
         k = as_axis("roll", at, t.ndim, t.node.type)  # pyright: ignore[reportUnknownArgumentType]
         n = t.shape[k]
-        split = n - mod(operator.index(by), maximum(n, 1))  # pyright: ignore[reportUnknownArgumentType]
+        split = n - mod(as_integer(f"roll: a shift of {t.node.type}", by), maximum(n, 1))  # pyright: ignore[reportUnknownArgumentType]
         if split != n:
             front, back = (_part(t, k, first, size) for first, size in ((0, split), (split, n - split)))
             t = concat([back, front], axis=k)
@@ -258,6 +260,8 @@ def _bordered(ts: Sequence[Tensor], values: Sequence[Any], axis: int, shape: Sha
 def _joined(name: str, arrays: Sequence[ArrayLike], dtype: DType | None = None) -> list[Tensor]:
     if isinstance(arrays, Tensor):
         raise SymbolicError(f"{name}: takes a list of tensors, not one tensor {arrays!r}")
+    if not hasattr(arrays, "__len__"):
+        raise DTypeError(f"{name}: takes a list of tensors, not {arrays!r}")
     if len(arrays) == 0:
         raise ShapeError(f"{name}: needs at least one array")
     if dtype is None:

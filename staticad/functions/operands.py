@@ -223,12 +223,17 @@ def add_axes(x: Node, shape: Shape, axes: tuple[int, ...]) -> Node:
 # ---- axes
 
 
+def as_integer(say: str, x: Any) -> int:
+    """An integer known when the graph is built, or `DTypeError`."""
+    try:
+        return operator.index(x)
+    except TypeError as error:
+        raise DTypeError(f"{say} is an integer, not {x!r}") from error
+
+
 def as_axis(name: str, axis: Any, ndim: int, t: ArrayType) -> int:
     """A non-negative axis, or `AxisError`."""
-    try:
-        k = operator.index(axis)
-    except TypeError as error:
-        raise DTypeError(f"{name}: an axis is an integer, not {axis!r}") from error
+    k = as_integer(f"{name}: an axis", axis)
     if not -ndim <= k < ndim:
         raise AxisError(f"{name}: axis {k} is out of range for {t}, which has {t.ndim} axes")
     return k % ndim

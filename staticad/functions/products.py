@@ -204,6 +204,8 @@ def einsum(subscripts: str, /, *operands: ArrayLike) -> Tensor:
 
 def _parse(subscripts: str, ts: Sequence[Tensor], say: Callable[[], str]) -> tuple[list[str], str]:
     """The letters of each operand and of the result, the axes of an ellipsis named by letters of their own."""
+    if not isinstance(subscripts, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(f"einsum: subscripts are text such as 'ij,jk->ik', not {subscripts!r}")
     left, arrow, right = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(ts):
