@@ -145,8 +145,11 @@ def shifted(x: Node, axes: tuple[int, ...]) -> Node:
 
 
 def may_shift(x: Node, axes: tuple[int, ...]) -> bool:
-    """Whether there is a maximum to subtract, and none was."""
-    return not is_shifted(x, axes) and all(x.shape[a] != 0 for a in axes)
+    """Whether there is a maximum to subtract, and none was: also not below the views of x, which others of its
+    differences are moved under."""
+    inner, places = shown(x)
+    below = [place for a in axes if (place := places[a]) is not None]
+    return not is_shifted(inner, below) and all(x.shape[a] != 0 for a in axes)
 
 
 # rules ----------------------------------------------------------------------------------------------------------------

@@ -331,6 +331,27 @@ def test_a_maximum_over_more_than_is_summed_is_not_enough() -> None:
     assert count(simplify(Graph((x.node,), (whole.node,))), "max") == 1
 
 
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        lambda x: ad.broadcast_to(x[0, 0], (3,)),
+        lambda x: ad.broadcast_to(ad.broadcast_to(x[:, :1], (2, 5)).T, (3, 5, 2)),
+        lambda x: ad.broadcast_to(x[0], (4, 5)).reshape((2, 10)),
+    ],
+)
+def test_exponents_that_views_repeat(repeated: Callable[[Tensor], Tensor]) -> None:
+    """What subtracts the maximum is moved below such a view: it is one still, and rewriting ends."""
+    x = ad.input("x", (2, 5))
+    rows = np.array([[1000.0, 1, 2, 3, 4], [-2000.0, 5, 2, -3, 0]])
+    (shown,) = interpret((repeated(x).node,), {x.node: rows}, {})
+    for axis in (0, shown.ndim - 1):
+        out = ad.log(ad.sum(ad.exp(repeated(x)), axis=axis))
+        graph = simplify(Graph((x.node,), (out.node,)))
+        assert count(graph, "max") == 1
+        (value,) = compiled(graph, [rows])
+        np.testing.assert_allclose(value, np.logaddexp.reduce(shown, axis), rtol=1e-15)
+
+
 def test_rows_with_infinities_and_nan() -> None:
     """As the naive form: -inf of nothing but -inf, inf where there is one, nan where there is one; softmax likewise."""
     rows = np.array([[-np.inf] * 5, [0, 1, np.inf, 2, 3], [0, np.nan, 1, 2, 3], [-np.inf, 0, -np.inf, -np.inf, 0]])
