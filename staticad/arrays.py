@@ -115,7 +115,7 @@ class Arrays:
     def row(self, buffer: Node, first: str, shape: Shape, rows: str, scope: Scope) -> str:
         """A view of a part of a buffer on the tape, from row ``first`` on, where it has room for so many ``rows``."""
         tape = self.tape(buffer)
-        each = self.module.size(mul(product(buffer.shape[1:]), buffer.dtype.itemsize))
+        each = f"({self.module.size(mul(product(buffer.shape[1:]), buffer.dtype.itemsize))})"
         text = (
             f"while_loop: no memory for what its steps leave for the backward pass, {buffer.type}; if it should have "
             "ended, give it max_steps; if not, make its steps leave less with checkpoint"

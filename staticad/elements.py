@@ -210,12 +210,19 @@ class Elements(Arrays):
         text = f"an index of {array.type} is out of range for an axis of size {element.extent}"
         code = self.module.status(Failure("index", text))
         memory = None if home.ahead is None or home.loop is None else read_ahead(self.plan, home.loop, element)
-        if home.ahead is not None and memory is not None:
+        if home.ahead is not None and memory is not None and self.known_before(memory[1], home):
             home.ahead.append((self.place(*memory, home), extent, code))
         else:
             home.lines += [f"if not 0 <= {name} < {extent}:", f"    return {code}"]
         home.known[element] = name
         return name
+
+    def known_before(self, index: Coordinates, scope: Scope) -> bool:
+        """Whether all that an index takes from arrays, and all its bounded coordinates, are there before the loop of
+        ``scope``, but for its variable."""
+        assert scope.loop is not None and scope.parent is not None
+        bounded = self.made_of(self.depends.keys() & set[Symbol]().union(*map(symbols, index)))
+        return scope.loop.var not in bounded and all(scope.parent.find(e) for e in elements(index))
 
     def loop_variables(self, *index: Dim) -> set[Symbol]:
         """What coordinates are made of."""

@@ -297,8 +297,10 @@ def in_memory(nodes: Sequence[Node]) -> set[Node]:
         if isinstance(lower, (Source, Uninitialised, Map, View)) or not (node.args):
             continue
         if isinstance(lower, (Contract, Repeat, Branch)):
+            # What has no operands is made where a step or a branch needs it, but for what that has views of.
+            anew = () if isinstance(lower, Contract) else node.args
             bases = filter(None, map(_strided_base, node.args))
-            needed.update(x for x in bases if x.args or not isinstance(x.op.lower, Map) or isinstance(lower, Contract))
+            needed.update(x for x in bases if x.args or not isinstance(x.op.lower, Map) or x not in anew)
         elif isinstance(lower, Update):
             if not isinstance(node.args[0].op.lower, (Source, Uninitialised)):
                 needed.add(node.args[0])

@@ -609,3 +609,56 @@ def test_what_a_branch_leaves_is_not_updated_in_place() -> None:
     found = ad.compile([x, k], ad.cond(k > 0, both, lambda x, k: (x, x), x, k))(np.arange(4.0), np.asarray(2))
     np.testing.assert_allclose(found[0], [0.0, 1.0, 3.0, 6.0], rtol=1e-15)
     np.testing.assert_allclose(found[1], np.sin([0.0, 1.0, 4.5, 6.0]), rtol=1e-14)
+
+
+def test_a_tape_of_rows_whose_size_is_a_sum() -> None:
+    """What each step leaves has ``n + m`` elements."""
+    x, y = ad.input("x", ("n",)), ad.input("y", ("m",))
+
+    def body(state: Any) -> Any:
+        k, c = state
+        both = ad.tanh(ad.concat([c, y]))
+        return k + 1, ad.sin(c + ad.sum(both * both * both[0]))
+
+    def numpy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        for _ in range(4):
+            both = np.tanh(np.concatenate([x, y]))
+            x = np.sin(x + np.sum(both * both * both[0]))
+        return np.sum(x)
+
+    total = ad.sum(ad.while_loop(lambda state: state[0] < 4, body, (0, x))[1])
+    at = np.linspace(0.1, 1, 5).astype(complex), np.linspace(-1, 1.5, 30).astype(complex)
+    found = ad.compile([x, y], ad.grad(total, [x, y]))(at[0].real, at[1].real)
+    for which, slope in enumerate(found):
+        for k in range(len(slope)):
+            moved = [v.copy() for v in at]
+            moved[which][k] += 1e-30j
+            np.testing.assert_allclose(slope[k], numpy(*moved).imag / 1e-30, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shown", [lambda x: x.reshape((20, 20)), lambda x: x.reshape((20, 20))[::-1].T])
+def test_products_in_loops_with_views_of_what_has_no_operands(shown: Callable[[Any], Any]) -> None:
+    x, k = ad.input("x", (20,)), ad.input("k", (), dtype="int64")
+    made, exact = shown(ad.arange(400.0)), shown(np.arange(400.0))
+    at, expected = np.linspace(-1.0, 1.0, 20), np.linspace(-1.0, 1.0, 20)
+    for _ in range(3):
+        expected = np.sin(1e-3 * expected @ exact)
+    f = ad.compile([x], ad.scan(lambda c, _: (ad.sin(1e-3 * c @ made), None), x, length=3)[0])
+    np.testing.assert_allclose(f(at), expected, rtol=1e-12, atol=1e-14)
+    f = ad.compile([x, k], ad.cond(k > 0, lambda x: x @ made, lambda x: x - made[0], x))
+    np.testing.assert_allclose(f(at, np.asarray(1)), at @ exact, rtol=1e-12)
+    np.testing.assert_allclose(f(at, np.asarray(0)), at - exact[0])
+
+
+def test_indices_that_other_indices_choose() -> None:
+    """They are looked at where those are known."""
+    x, i, j = ad.input("x", ("n",)), ad.input("i", ("m",), dtype="int64"), ad.input("j", ("k",), dtype="int64")
+    f = ad.compile([x, i, j], [ad.tanh(x[i][j]), ad.sum(ad.tanh(x[i][j][::-1])), x.at[j].set(ad.tanh(x[i][j]))])
+    at, first, second = np.linspace(-1, 1, 40), RNG.permutation(40)[:30], RNG.permutation(30)[:20]
+    found, expected = f(at, first, second), np.tanh(at[first][second])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-14)
+    np.testing.assert_allclose(found[1], np.sum(expected), rtol=1e-12)
+    np.testing.assert_allclose(found[2][second], expected, rtol=1e-14)
+    for wrong in ((first + 40, second), (first, second - 100)):
+        with pytest.raises(IndexOutOfRange):
+            f(at, *wrong)
