@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Sequence
 
-from staticad.ir import Node, clone
+from staticad.ir import Node, clone, toposort
 from staticad.ops import reductions
 from staticad.ops.reductions import kept_axes, sum_
 from staticad.ops.sources import stop_gradient
@@ -19,7 +19,7 @@ from staticad.patterns import Pattern, Rewrite, X, Y, applied, by_op, same
 from staticad.stable import (
     STABLE,
     Axes,
-    is_shifted,
+    marks_of_shift,
     repeated_axes,
     shown,
     softmax_parts,
@@ -33,11 +33,13 @@ SUM_OF_EXP = Pattern(applied(sum_, exp(X)))
 
 
 def held(y: Node, axes: Sequence[int]) -> Node | None:
-    """``y = x - max(x)`` with that maximum constant to derivatives, where it is one number along ``axes``."""
-    if not is_shifted(y, axes) or not {a for a in axes if y.shape[a] != 1} <= repeated_axes(y.args[1]):
+    """``y = x - max(x)`` with that maximum constant to derivatives, where it is one number along ``axes`` and is not
+    constant to them already."""
+    marks = marks_of_shift(y, axes)
+    if marks is None or stop_gradient in marks:
         return None
     x, top = y.args
-    return x - stop_gradient(top)
+    return x - stop_gradient(top) if {a for a in axes if y.shape[a] != 1} <= repeated_axes(top) else None
 
 
 def held_exponent(total: Node) -> Node | None:
@@ -123,6 +125,19 @@ def forms_of(order: Sequence[Node], kept: Collection[Node]) -> dict[Node, Node]:
         if form is not naive and not (kept and passes_by(node, form, there, kept)):
             forms[node] = form
     return forms
+
+
+def formed(nodes: Sequence[Node]) -> list[Node]:
+    """``nodes`` with all that they are made of in its form.
+
+    So a step of a loop computes what its derivative reads, not the same twice under two names.
+    """
+    forms = forms_of(toposort(nodes), ())
+    new: dict[Node, Node] = {}
+    for node in toposort(nodes, lambda node: (forms[node],) if node in forms else node.args):
+        args = tuple(new[x] for x in node.args) if node not in forms else ()
+        new[node] = new[forms[node]] if node in forms else node if args == node.args else clone(node, args)
+    return [new[x] for x in nodes]
 
 
 def passes_by(node: Node, form: Node, there: Container[Node], kept: Container[Node]) -> bool:

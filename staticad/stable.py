@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from staticad.ir import Node
+from staticad.ir import Node, Op
 from staticad.ops import creation, logic, reductions, sources, views
 from staticad.ops.arithmetic import abs_, add, reciprocal, sqrt, square, subtract
 from staticad.ops.creation import constant
@@ -87,18 +87,25 @@ def softmax_parts(node: Node) -> tuple[Node, Node, list[Node]] | None:
 
 def is_shifted(x: Node, axes: Sequence[int]) -> bool:
     """Whether ``x`` is ``y - max(y)``, the maximum over no more than ``axes``: sums of its exp are at least 1."""
+    return marks_of_shift(x, axes) is not None
+
+
+def marks_of_shift(x: Node, axes: Sequence[int]) -> set[Op] | None:
+    """The ops of marks and views between ``y - max(y)`` and the y in max(y), if `is_shifted`."""
     difference = DIFFERENCE.match(x)
     if difference is None or not repeated_axes(difference[1]) <= set(axes):
-        return False
-    y, waiting = unmarked(difference[0]), [difference[1]]
+        return None
+    y, waiting, passed = unmarked(difference[0]), [difference[1]], set[Op]()
     for _ in range(LOOK_AT):
         if not waiting:
-            return False
-        node = unmarked(waiting.pop())
+            return None
+        node, seen = under(waiting.pop(), MARKS | VIEWS)
+        passed.update(view.op for view in seen)
         if of := GREATEST.match(node):
-            return same(unmarked(of[0]), y)
+            inner, seen = under(of[0], MARKS | VIEWS)
+            return passed | {view.op for view in seen} if same(inner, y) else None
         waiting += (CHOICE.match(node) or ())[1:]
-    return False
+    return None
 
 
 def shown(node: Node) -> tuple[Node, Axes]:

@@ -187,6 +187,8 @@ def test_a_loop_leaves_its_carry_once() -> None:
     """What a step computes is the carry of the next, and is not left beside it."""
     assert stacked(lambda y, h: ad.tanh(y)) == [[(3,)]]
     assert stacked(lambda y, h: ad.nn.softmax(y)) == [[(3,)]]
+    assert stacked(lambda y, h: ad.exp(y) / ad.sum(ad.exp(y))) == [[(3,)]]
+    assert stacked(lambda y, h: ad.exp(y - ad.max(y)) / ad.sum(ad.exp(y - ad.max(y)))) == [[(3,)]]
     assert stacked(lambda y, h: y) == [[(3,)]]
     assert stacked(lambda y, h: ad.sin(h) * 0.1 + h * y / (1 + h * h)) == [[(3,), (3,)]]
     assert stacked(lambda y, h: y / ad.sqrt(ad.sum(y * y) + 1)) == [[(3,), (3,), ()]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.forms import formed
 from staticad.functions.operands import as_tensor, check_function, is_scalar
 from staticad.ir import Node
 from staticad.nests import aligned, is_sequence, rebuild
@@ -75,6 +77,7 @@ def _choose(name: str, selector: Tensor, functions: Sequence[Callable[..., Any]]
     rows = [list(aligned(nests[-1], nest, f"{name}: what the branches return")) for nest in nests]
     values = list(zip(*(_alike(name, column) for column in zip(*rows, strict=True)), strict=True))
     body, outer = choices.close(values or [()] * len(rows), since)
+    body = replace(body, values=tuple(tuple(formed(results)) for results in body.values))
     given = [selector.node, *outer]
     found = (wrap(choices.chosen_of(given, body, k)) for k in range(len(rows[0])))
     return rebuild(nests[-1], found)

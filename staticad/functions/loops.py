@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from staticad.errors import DTypeError, GraphError, ShapeError
+from staticad.forms import formed
 from staticad.functions.custom import checkpoint as again
 from staticad.functions.custom import fitted, one_by_one
 from staticad.functions.elementwise import astype, ceil, maximum, sqrt
@@ -82,6 +84,8 @@ def _scan(
     body, outer, values = control.close(
         carries, slices, nexts, [as_tensor(y).node for y in kept], steps, reverse, unroll=unroll
     )
+    inside = formed([*body.nexts, *values])
+    body, values = replace(body, nexts=tuple(inside[: len(nexts)])), inside[len(nexts) :]
     operands = [*(x.node for x in start), *(x.node for x in sliced), *outer]
     finals = (wrap(control.final_of(operands, body, k)) for k in range(len(carries)))
     stacks = iter([wrap(control.stack_of(operands, body, value)) for value in values])
@@ -267,6 +271,7 @@ def while_loop(
     after = list(aligned(init, body_fn(given), "while_loop: the carry"))
     nexts = [_next("while_loop", x, carry) for x, carry in zip(after, carries, strict=True)]
     body, outer, _ = control.close(carries, [], nexts, [], control.new_count(), condition=test.node, limit=limit)
+    body = replace(body, nexts=tuple(formed(body.nexts)))
     operands = [*(x.node for x in start), *outer]
     return rebuild(init, (wrap(control.final_of(operands, body, k)) for k in range(len(carries))))
 
