@@ -5,7 +5,8 @@ Knows the plan and where lines go, not what is computed.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from staticad.expressions import CODE, comment
@@ -33,6 +34,7 @@ class Arrays:
         self.names.used |= module.names.used
         self.root = self.outermost = Scope(None)
         self.slots: dict[Node, str] = {}
+        self.tapes: dict[Node, int] = {}  # the slots of the function's tape
         self.rows: dict[Node, str] = {}  # what the present step of a loop leaves on the tape
         self.counted: dict[Symbol, Scope] = {}  # where the number of steps of a loop is known
 
@@ -110,7 +112,7 @@ class Arrays:
 
     def tape(self, buffer: Node) -> str:
         """The tape and its slot for a buffer, as source."""
-        return f"tape, {self.plan.buffers[buffer].offset}"
+        return f"tape, {self.tapes.setdefault(buffer, len(self.tapes))}"
 
     def row(self, buffer: Node, first: str, shape: Shape, rows: str, scope: Scope) -> str:
         """A view of a part of a buffer on the tape, from row ``first`` on, where it has room for so many ``rows``."""
@@ -135,3 +137,10 @@ class Arrays:
             known = self.assign(f"{array}_flat", f"m.flat({array})", scope)
             scope.known[key] = known
         return known
+
+
+def with_tape(lines: Iterable[str], slots: int) -> list[str]:
+    """The body of a function, whose last line returns, with a tape of its own if it has ``slots`` there."""
+    if not slots:
+        return list(lines)
+    return [f"tape = m.tape({slots})", *(re.sub(r"^( *)return (.*)", r"\1return m.closed(tape, \2)", x) for x in lines)]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from staticad.arrays import with_tape
 from staticad.body import written
 from staticad.calling import Calling, Kernel
 from staticad.division import Part
@@ -101,13 +102,10 @@ class Emitter:
             types.insert(0, "u1[::1]")
         signature = f"i8({', '.join(types)})"
         head = self.entry_lines()
-        body = [*head, *self.body()]
-        body.append("return 0")
-        if self.plan.tape:
-            body = [re.sub(r"^( *)return (.*)", r"\1return m.closed(tape, \2)", line) for line in body]
-            body = [f"tape = m.tape({self.plan.tape})", *body]
-        main = function_text(f'@entry("{signature}")', "main", names, body)
-        code = "\n\n\n".join([*self.functions.values(), main])
+        main, lines = self.body()
+        body = with_tape([*head, *lines, "return 0"], len(main.tapes))
+        entry = function_text(f'@entry("{signature}")', "main", names, body)
+        code = "\n\n\n".join([*self.functions.values(), entry])
         used = sorted(set(re.findall(r"(?<![\w.\"])(\w\d)\(", code)) & set(CODE.values()))
         marks = [mark for mark in ("kernel", "m", "parallel") if mark == "m" or f"@{mark}(" in code]
         marks += ["root"] if re.search(r"(?<![\w.])root\(", code) else []
@@ -134,10 +132,10 @@ class Emitter:
                 found |= {s for s in symbols(d) if s.kind == "dim"}
         return found
 
-    def body(self) -> list[str]:
-        """The lines of the main function after the checks; the functions that it calls are left in ``functions``."""
+    def body(self) -> tuple[MainBody, list[str]]:
+        """The main function after the checks, and its lines; the functions that it calls are left in ``functions``."""
         items, copied, parallel = self.plan.schedule.body, self.plan.copied, self.program.parallel
-        return written(lambda asked: MainBody(self.shared, items, copied, parallel, self, asked))[1]
+        return written(lambda asked: MainBody(self.shared, items, copied, parallel, self, asked))
 
     def part(self, part: Part, caller: Calling) -> tuple[str, Kernel]:
         """See `calling.Library`."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
+from staticad.arrays import Arrays, with_tape
 from staticad.body import written
 from staticad.calling import Calling, Given, Kernel, Library
 from staticad.elements import Asked
@@ -84,6 +85,9 @@ class PartBody(KernelBody):
         steps = f"{start}, min({stop}, {end})" if full else f"max({start}, {end}), {stop}"
         return [f"for {step} in range({steps}):", f"    {self.variables[loop.var]} = {step} * {loop.block}"]
 
+    def tape(self, buffer: Node) -> str:
+        return Arrays.tape(self, buffer)  # every run has its own
+
     def in_parts(self, loop: Loop, scope: Scope) -> list[str]:
         return [] if loop is self.whole_loop else super().in_parts(loop, scope)
 
@@ -115,6 +119,7 @@ def outline(module: Module, library: Library, parallel: Parallel) -> Outlined:
     """The function for a part of a parallel loop."""
     body, lines = written(lambda asked: PartBody(module, parallel, library, asked))
     made = described(body, lines, "loop")
+    made = replace(made, lines=tuple(with_tape(made.lines, len(body.tapes))))
     sums, scalars, arrays = tuple(body.parts), tuple(body.outer.asked), len(made.arrays)
     more = [*body.parts.values(), *(body.outer[x] for x in scalars)]
     pointers = made.signature.split(", ")[:arrays]

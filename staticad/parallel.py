@@ -124,7 +124,9 @@ def examine(plan: Plan, loop: Loop, position: int, always: bool) -> Parallel | N
         if b is None or not any(use.writes for use in found) or buffer in sums:
             continue  # an argument that is only read, or a sum, which is written after the loop
         if b.place == "tape":
-            return None
+            if buffer not in loop.inside:
+                return None
+            continue  # each run has a tape of its own
         own = [0] if buffer in loop.inside else own_axes(loop, found)
         if buffer not in loop.inside and any(axis in b.axes and axis not in b.blocks for axis in own):
             if b.base is not None:

@@ -43,7 +43,7 @@ class Plan:
     """``parts``: by its first item, each that is a function of its own; ``buffers``: by the node that names each.
 
     ``copied``: updates that are made in the workspace and copied to their place at the end, because the old value is
-    still read when the new one is made, or an error may still be found. ``tape``: how many buffers are on the tape.
+    still read when the new one is made, or an error may still be found.
     ``hosts``: by what lies in the memory of a result until that is made, the result.
     """
 
@@ -51,7 +51,6 @@ class Plan:
     parts: dict[Item, Part]
     buffers: dict[Node, Buffer]
     work_bytes: Dim
-    tape: int = 0
     copied: list[Node] = field(default_factory=list[Node])
     hosts: dict[Node, Node] = field(default_factory=dict[Node, Node])
 
@@ -121,9 +120,6 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
         b = buffers[node] = Buffer(node, axes, place, first, last, start, stop, blocks, home=home)
         if place == "work" and node not in copied and (first == last or not functions) and room(b, frame):
             b.place, frame = "local", frame - static_bytes(b)
-    tape = [b for b in buffers.values() if b.place == "tape"]
-    for k, b in enumerate(tape):
-        b.offset = k
     hosts = guests(buffers, uses, [x for x in outputs if x in buffers and x not in updates])
     for x in hosts:
         buffers[x].place = "output"
@@ -132,7 +128,7 @@ def plan(schedule: Schedule, outputs: Collection[Node], updates: Mapping[Node, N
     if stored and work == 0:  # what has no elements stands somewhere too
         work = 64
     find_shared(stored)
-    return Plan(schedule, functions, buffers, work, len(tape), copied, hosts)
+    return Plan(schedule, functions, buffers, work, copied, hosts)
 
 
 def guests(

@@ -27,8 +27,8 @@ class Buffer:
 
     ``axes``: those of its shape that exist in memory (loops around all uses fix the rest); ``blocks``: those of them
     that exist for one block of a loop over blocks. ``place``: "scalar" (a local variable), "local" (an array of the
-    function that uses it), "work" (at ``offset`` bytes of the workspace), "tape" (number ``offset`` of what has a size
-    that is known after a loop) or "output".
+    function that uses it), "work" (at ``offset`` bytes of the workspace), "tape" (of a size that is known after a
+    loop) or "output".
 
     ``first`` and ``last`` are the top-level items that use it, ``start`` and ``stop`` the steps between which it must
     be kept: of such items, and of what is directly inside of them. ``base`` is set where other buffers of the same item

@@ -238,6 +238,13 @@ def split_iteration() -> Case:
     return Case([x], [y, ad.grad(ad.sum(y), x)], part_weight=PART_WEIGHT)
 
 
+def trips() -> Case:
+    """Items with numbers of steps of their own, and their gradient: a tape for each run of the loop over items."""
+    x, a = ad.input("x", ("n", 2)), ad.input("a", ())
+    items = ad.map(lambda v: ad.while_loop(lambda y: ad.sum(y * y) < 9.0, lambda y: 1.5 * y + y * ad.exp(a * y), v), x)
+    return Case([x, a], [items, *ad.grad(ad.sum(items * items), [x, a])])
+
+
 def split_recurrence() -> Case:
     """Of a loop with much in a step, parts of the step are functions, which are told what step it is."""
     x, w = ad.input("x", (4,)), ad.input("w", (4, 4))
@@ -273,7 +280,7 @@ PROGRAMS: dict[str, Callable[[], Case]] = {
     for program in (
         tiny, elementwise, chain, views, softmax, layer_norm, cross_entropy, mlp, attention, concat, gather_scatter,
         cumulative_sum, stencil, neighbours, convolution, products, scalars, swap, reverse, adam, integers, reductions,
-        factors, recurrence, horner, iteration, split_iteration, split_recurrence, branches, split,
+        factors, recurrence, horner, iteration, split_iteration, trips, split_recurrence, branches, split,
     )
 }
 # fmt: on

@@ -41,6 +41,9 @@ def programs():
     r, a = ad.input("r", ("n",)), ad.input("a", (2,))
     items = ad.map(lambda v: ad.scan(lambda h, _: (ad.sin(a[0] * h) + a[1] * v, None), v, length=9)[0], r)
     yield "items", [r, a], [items, *ad.grad(ad.sum(items), [r, a])]
+    grow = lambda y: 1.1 * y + 0.1 * ad.sin(a[0] * y) ** 2
+    trips = ad.map(lambda v: ad.while_loop(lambda y: y < 9, grow, v * v + 0.1), r)
+    yield "trips", [r, a], [trips, *ad.grad(ad.sum(trips), [r, a])]
     c = ad.input("c", ("n", 30))
     yield "columns", [c], [ad.sum(c, axis=0), ad.max(c, axis=0), ad.prod(1 + c / 1e4, axis=0), ad.sum(c, axis=1)]
 
@@ -414,6 +417,32 @@ def test_an_index_out_of_range_is_found_on_every_thread(place: int) -> None:
     assert "out of range for an axis of size 9" in text
 
 
+@pytest.mark.parametrize("place", [0, 4999, 9999])
+def test_an_item_that_never_ends_is_found_on_every_thread(place: int) -> None:
+    """The tapes of all threads take from one budget, and give everything back."""
+    text = run(
+        f"""
+        from staticad.runtime import budget
+        x = ad.input("x", ("n",))
+        y = ad.map(lambda v: ad.while_loop(lambda y: y < 9, lambda y: y + v * y * y, v), x)
+        f = ad.compile([x], ad.grad(ad.sum(y), x), parallel=True)
+        given = np.linspace(1, 2, 10_000)
+        right = f(given)
+        budget.table[budget.LIMIT] = 1 << 20
+        bad = given.copy()
+        bad[{place}] = -1e-300
+        for _ in range(3):
+            try:
+                f(bad)
+            except ad.OutOfMemory as error:
+                print(error)
+            assert budget.table[budget.TAKEN] == 0
+            assert np.array_equal(f(given), right)
+        """
+    )
+    assert text.count("give it max_steps") == 3
+
+
 def test_a_failure_leaves_parameters_alone() -> None:
     text = run(
         """
@@ -489,6 +518,9 @@ def test_independent_items_run_on_all_cores_backward_too() -> None:
     x, a, w = ad.input("x", ("n",)), ad.input("a", ()), ad.input("w", (3,))
     items = ad.map(lambda v: ad.sum(ad.tanh(a * v + w)), x)
     loops = generate([x, a, w], [*ad.grad(ad.sum(items), [x, a, w])], parallel=True).kernels
+    assert all(k.parallel for k in loops if k.reads != 0)
+    ends = ad.map(lambda v: ad.while_loop(lambda y: y < 9, lambda y: y + ad.exp(a * y), v), x)
+    loops = generate([x, a], [*ad.grad(ad.sum(ends), [x, a])], parallel=True).kernels
     assert all(k.parallel for k in loops if k.reads != 0)
 
 
