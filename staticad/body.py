@@ -171,12 +171,17 @@ class Body(Elements):
         """The head of a loop over parts of a loop that may take long, which looks for Ctrl-C between them."""
         if loop.steps is None or not may_take_long(self.storage, loop):
             return []
-        var, size = self.variables[loop.var], self.module.size(loop.extent)
-        start = self.names.claim(f"{var}_start")
+        first, last = self.ends(loop)
+        start = self.names.claim(f"{self.variables[loop.var]}_start")
         between = self.between(loop, scope)
-        self.ranges[loop] = f"{start}, min({start} + {between}, {size})"
+        self.ranges[loop] = f"{start}, min({start} + {between}, {last})"
         asked = ["    " + line for line in self.asked_to_end()]
-        return [f"for {start} in range(0, {size}, {between}):", f"    if {start} > 0:", *("    " + x for x in asked)]
+        head = f"for {start} in range({first}, {last}, {between}):"
+        return [head, f"    if {start} > {first}:", *("    " + x for x in asked)]
+
+    def ends(self, loop: Loop) -> tuple[str, str]:
+        """The first step of a loop and the one after its last, as source."""
+        return "0", self.module.size(loop.extent)
 
     def between(self, loop: Loop, scope: Scope) -> str:
         """The number of steps of a loop from one look for Ctrl-C to the next."""
@@ -251,7 +256,12 @@ class Body(Elements):
             self.while_step(loop, counted, inside)
         between = self.between(loop, scope)
         scope.lines += [f"{counted} = 0", "while True:", *("    " + line for line in inside.lines)]
-        scope.lines += [f"    {counted} += 1", f"    if {counted} % {between} == 0:"]
+        scope.lines.append(f"    {counted} += 1")
+        looked = counted
+        if scope is not self.root:  # it may be over soon, but be there again in the next step of a loop around
+            looked = self.assign("looked", "0", self.root)
+            scope.lines.append(f"    {looked} += 1")
+        scope.lines.append(f"    if {looked} % {between} == 0:")
         scope.lines += ["        " + line for line in self.asked_to_end()]
         self.module.sizes[number] = counted
         self.counted[number] = scope

@@ -62,7 +62,7 @@ class PartBody(KernelBody):
         self.whole_loop = parallel.loop
         self.summed = parallel.scalars
         self.parts: dict[Node, str] = {}
-        self.run: tuple[str, ...] = ()
+        self.run: tuple[str, str] | None = None
         self.scalars = self.outer = Missing(lambda node: self.names.claim(self.hint(node)))
 
     def loop(self, loop: Loop, scope: Scope) -> None:
@@ -70,8 +70,10 @@ class PartBody(KernelBody):
             self.scalars[buffer] = self.assign(self.hint(buffer), typed(way(node)[0], node.dtype), scope)
         super().loop(loop, scope)
 
-    def ends(self) -> tuple[str, ...]:
-        """The names of the first step of a run and of the one after its last."""
+    def ends(self, loop: Loop) -> tuple[str, str]:
+        """Of the loop that is cut, the names of the first step of a run and of the one after its last."""
+        if loop is not self.whole_loop:
+            return super().ends(loop)
         if not self.run:
             self.run = start, _ = self.names.claim("start"), self.names.claim("stop")
             self.root.lines.append(f"{start} = m.natural({start})")
@@ -80,7 +82,7 @@ class PartBody(KernelBody):
     def blocks_head(self, loop: Loop, blocks: Dim, full: bool) -> list[str]:
         if loop is not self.whole_loop:
             return super().blocks_head(loop, blocks, full)
-        start, stop = self.ends()
+        start, stop = self.ends(loop)
         step, end = self.names.claim("step"), self.module.size(blocks)
         steps = f"{start}, min({stop}, {end})" if full else f"max({start}, {end}), {stop}"
         return [f"for {step} in range({steps}):", f"    {self.variables[loop.var]} = {step} * {loop.block}"]
@@ -88,20 +90,17 @@ class PartBody(KernelBody):
     def tape(self, buffer: Node) -> str:
         return Arrays.tape(self, buffer)  # every run has its own
 
-    def in_parts(self, loop: Loop, scope: Scope) -> list[str]:
-        return [] if loop is self.whole_loop else super().in_parts(loop, scope)
-
     def head(self, loop: Loop, run: Run | None) -> list[str]:
         if loop is not self.whole_loop:
             return super().head(loop, run)
-        start, stop = self.ends()
+        start, stop = self.ends(loop)
         if run is not None and run.lows:
             start = f"max({start}, {self.module.size(run.first)})"
         if run is not None and run.cut is not None:
             stop = f"min({stop}, {self.module.size(run.cut)})"
         var = self.variables[loop.var]
         if not loop.block:
-            return [f"for {var} in range({start}, {stop}):"]
+            return [f"for {var} in range({self.ranges.get(loop, f'{start}, {stop}')}):"]
         step = self.names.claim("step")
         return [f"for {step} in range({start}, {stop}):", f"    {var} = {step} * {loop.block}"]
 
@@ -124,7 +123,7 @@ def outline(module: Module, library: Library, parallel: Parallel) -> Outlined:
     more = [*body.parts.values(), *(body.outer[x] for x in scalars)]
     pointers = made.signature.split(", ")[:arrays]
     types = [*pointers, *(f"{CODE[x.dtype]}[]" for x in sums), *(CODE[x.dtype] for x in scalars)]
-    names = (*body.ends(), *made.arguments[:arrays], *more, *made.arguments[arrays:])
+    names = (*body.ends(parallel.loop), *made.arguments[:arrays], *more, *made.arguments[arrays:])
     signature = ", ".join([*types, *["i8"] * len(made.sizes)])
     return Outlined(replace(made, arguments=names, signature=signature), sums, scalars)
 

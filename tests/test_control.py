@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import reduce
@@ -530,6 +532,37 @@ def test_ctrl_c_ends_a_loop() -> None:
     interrupted(lambda: f(many, at))
     interrupted(lambda: run(many, at, out))
     assert f(few, at) == pytest.approx(np.sin(np.sin(np.sin(0.5))))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no alarms")
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_ctrl_c_ends_a_map_on_all_threads(threads: int) -> None:
+    """Items that are as good as endless and items of which there are many; nothing is wrong afterwards."""
+    script = """
+import signal, time
+import numpy as np, staticad as ad
+
+x, times, some = ad.input("x", ("n",)), ad.input("times", ("t", 0)), np.linspace(0, 1, 10)
+f = ad.compile([x, times], ad.map(lambda v: ad.scan(lambda h, _: (ad.sin(h), None), v, times)[0], x), parallel=True)
+right = f(some, np.empty((3, 0)))
+many = np.ones(10**5)
+again = lambda v: ad.while_loop(lambda s: s[1] < 10**5, lambda s: (ad.sin(s[0]), s[1] + 1), (v, 0))[0]
+g = ad.compile([x], ad.map(again, x), parallel=True)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+endless = np.empty((10**13, 0))
+for f_, given in (f, (some, endless)), (f, (many, np.empty((10**7, 0)))), (f, (np.ones(2), endless)), (g, (many,)):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    start = time.perf_counter()
+    try:
+        f_(*given)
+    except KeyboardInterrupt:
+        assert time.perf_counter() - start < 3
+        print("ended")
+    assert np.array_equal(f(some, np.empty((3, 0))), right)
+"""
+    env = {**os.environ, "NUMBA_NUM_THREADS": str(threads)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, timeout=100)
+    assert done.stdout == "ended\n" * 4, done.stderr
 
 
 @pytest.mark.parametrize("weight", [None, 4])

@@ -33,6 +33,9 @@ SCHED_GETCPU, SCHED_GETAFFINITY, PTHREAD_SETAFFINITY_NP = range(LINE + 5, LINE +
 # The job, see there.
 TICKET, FUNCTION, DATA, STATUSES, NUM_THREADS = range(2 * LINE, 2 * LINE + 5)
 DONE, WAITING = range(3 * LINE, 3 * LINE + 2)
+# Python's number of the thread that calls, while others work for it; 1 where the user wants that to end (Ctrl-C), which
+# Python tells the main thread alone: see `kernels.signals`.
+OWNER, STOP = range(3 * LINE + 2, 3 * LINE + 4)
 WORKER = 4 * LINE  # the line of the first worker: whether it sleeps, its lock,
 ASLEEP, LOCK, THREAD, AVOIDED = range(4)  # the system's name of it, and one more than the processor that it avoids
 

@@ -13,67 +13,73 @@ def stack_loop(start, stop, x, x_1, out, out_1, out_2, n):
     out_2 = m.array_f8(out_2, (n, 2))
     carried = m.local_f8((2,))  # f64[2] = carried
     x_1_1 = x_1[()]
+    looked = 0
     carried_2 = m.local_f8((2,))  # f64[2] = carried
     carried_3 = m.local_f8((2,))  # f64[2] = carried
     start = m.natural(start)
-    for i in range(start, stop):
-        for j in range(2):
-            carried[j] = x[i, j]
-        steps = 0
-        while True:
-            sum_ = 0.0
-            for k in range(2):
-                carried_1 = carried[k]
-                sum_ = m.radd(sum_, carried_1 * carried_1)
-            if not sum_ < 9.0:
-                break
-            if not m.room(tape, 0, (steps + 1) * 16):
-                return m.closed(tape, 1)
-            stack = m.row_f8(tape, 0, steps * 16, (2,))  # f64[steps, 2] = stack
-            if not m.room(tape, 1, (steps + 1) * 16):
-                return m.closed(tape, 1)
-            stack_1 = m.row_f8(tape, 1, steps * 16, (2,))  # f64[steps, 2] = stack
-            for k in range(2):
-                carried_k = carried[k]
-                exp = m.exp(x_1_1 * carried_k)
-                stack[k] = carried_k
-                stack_1[k] = exp
-                carried[k] = 1.5 * carried_k + carried_k * exp
-            steps += 1
-            if steps % 4194304 == 0:
-                if m.interrupted():
-                    return m.closed(tape, 2)
-        for j in range(2):
-            final = carried[j]
-            add = final + final
-            carried_2[j] = add
-            out[i, j] = final
-        for j in range(2):
-            carried_3[j] = 0.0
-        if not m.room(tape, 0, steps * 16):
-            return m.closed(tape, 1)
-        stack_2 = m.row_f8(tape, 0, 0, (steps, 2))  # f64[steps, 2] = stack
-        if not m.room(tape, 1, steps * 16):
-            return m.closed(tape, 1)
-        stack_3 = m.row_f8(tape, 1, 0, (steps, 2))  # f64[steps, 2] = stack
-        for j_start in range(0, steps, 8388608):
-            if j_start > 0:
-                if m.interrupted():
-                    return m.closed(tape, 2)
-            for j in range(j_start, min(j_start + 8388608, steps)):
+    for i_start in range(start, stop, 32768):
+        if i_start > start:
+            if m.interrupted():
+                return m.closed(tape, 2)
+        for i in range(i_start, min(i_start + 32768, stop)):
+            for j in range(2):
+                carried[j] = x[i, j]
+            steps = 0
+            while True:
+                sum_ = 0.0
                 for k in range(2):
-                    carried_2_k = carried_2[k]
-                    stack_2_1 = stack_2[steps - j - 1, k]
-                    stack_3_1 = stack_3[steps - j - 1, k]
-                    multiply = carried_2_k * stack_2_1 * stack_3_1
-                    carried_3[k] = carried_3[k] + multiply * stack_2_1
-                    carried_2[k] = carried_2_k * stack_3_1 + multiply * x_1_1 + carried_2_k * 1.5
-        for j in range(2):
-            final_1 = carried_3[j]
-            out_1[j] = out_1[j] + final_1
-        for j in range(2):
-            final_2 = carried_2[j]
-            out_2[i, j] = final_2
+                    carried_1 = carried[k]
+                    sum_ = m.radd(sum_, carried_1 * carried_1)
+                if not sum_ < 9.0:
+                    break
+                if not m.room(tape, 0, (steps + 1) * 16):
+                    return m.closed(tape, 1)
+                stack = m.row_f8(tape, 0, steps * 16, (2,))  # f64[steps, 2] = stack
+                if not m.room(tape, 1, (steps + 1) * 16):
+                    return m.closed(tape, 1)
+                stack_1 = m.row_f8(tape, 1, steps * 16, (2,))  # f64[steps, 2] = stack
+                for k in range(2):
+                    carried_k = carried[k]
+                    exp = m.exp(x_1_1 * carried_k)
+                    stack[k] = carried_k
+                    stack_1[k] = exp
+                    carried[k] = 1.5 * carried_k + carried_k * exp
+                steps += 1
+                looked += 1
+                if looked % 4194304 == 0:
+                    if m.interrupted():
+                        return m.closed(tape, 2)
+            for j in range(2):
+                final = carried[j]
+                add = final + final
+                carried_2[j] = add
+                out[i, j] = final
+            for j in range(2):
+                carried_3[j] = 0.0
+            if not m.room(tape, 0, steps * 16):
+                return m.closed(tape, 1)
+            stack_2 = m.row_f8(tape, 0, 0, (steps, 2))  # f64[steps, 2] = stack
+            if not m.room(tape, 1, steps * 16):
+                return m.closed(tape, 1)
+            stack_3 = m.row_f8(tape, 1, 0, (steps, 2))  # f64[steps, 2] = stack
+            for j_start in range(0, steps, 8388608):
+                if j_start > 0:
+                    if m.interrupted():
+                        return m.closed(tape, 2)
+                for j in range(j_start, min(j_start + 8388608, steps)):
+                    for k in range(2):
+                        carried_2_k = carried_2[k]
+                        stack_2_1 = stack_2[steps - j - 1, k]
+                        stack_3_1 = stack_3[steps - j - 1, k]
+                        multiply = carried_2_k * stack_2_1 * stack_3_1
+                        carried_3[k] = carried_3[k] + multiply * stack_2_1
+                        carried_2[k] = carried_2_k * stack_3_1 + multiply * x_1_1 + carried_2_k * 1.5
+            for j in range(2):
+                final_1 = carried_3[j]
+                out_1[j] = out_1[j] + final_1
+            for j in range(2):
+                final_2 = carried_2[j]
+                out_2[i, j] = final_2
     return m.closed(tape, 0)
 
 

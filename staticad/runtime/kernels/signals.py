@@ -1,4 +1,7 @@
-"""Whether the user wants a running program to end (Ctrl-C), asked from inside of it; knows no program."""
+"""Whether the user wants a running program to end (Ctrl-C), asked from inside of it; knows no program.
+
+Python tells its main thread alone. If that has others work for it, it leaves word for them.
+"""
 
 # llvmlite has no types.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
@@ -9,7 +12,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from staticad.runtime import threads
 from staticad.runtime.kernels.shared import FEW, external
+from staticad.runtime.kernels.team import BYTE, entry, this_thread, word
 from staticad.runtime.kernels.values import Value, direct
 from staticad.runtime.kinds import boolean
 
@@ -33,14 +38,21 @@ def write_interrupted(module: ir.Module, symbol: str, element: Any) -> None:
     """Run the handlers of signals that have come, with Python's lock; the exception is told by the result alone."""
     function = ir.Function(module, ASK, symbol)
     builder = ir.IRBuilder(function.append_basic_block())
+    stop = entry(builder, threads.STOP)
 
     def python(name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
         kind = ir.FunctionType(result, [arg.type for arg in args])
         return builder.call(ir.Function(module, kind, name), args)
 
+    foreign = builder.icmp_unsigned("==", python("PyGILState_GetThisThreadState", BYTE), BYTE(None))
+    with builder.if_then(foreign):
+        builder.ret(builder.icmp_unsigned("!=", builder.load_atomic(stop, "monotonic", 8), word(0)))
     state = python("PyGILState_Ensure", NUMBER)
     raised = builder.icmp_signed("!=", python("PyErr_CheckSignals", NUMBER), NUMBER(0))
     with builder.if_then(raised):
         python("PyErr_Clear", ir.VoidType())
+        owner = builder.load_atomic(entry(builder, threads.OWNER), "monotonic", 8)
+        with builder.if_then(builder.icmp_unsigned("==", owner, this_thread(builder))):
+            builder.store_atomic(word(1), stop, "monotonic", 8)
     python("PyGILState_Release", ir.VoidType(), state)
     builder.ret(raised)

@@ -226,9 +226,16 @@ def job(module: ir.Module) -> ir.Function:
 
     wait(builder, done, end, entry(builder, threads.WAITING), lock_at(builder, entry(builder, threads.CALLER)))
     builder.position_at_end(end)
+    for at in (threads.OWNER, threads.STOP):
+        builder.store_atomic(word(0), entry(builder, at), "monotonic", 8)
     judge(builder, builder.sub(clock(builder), start), builder.udiv(builder.mul(worked, count), builder.load(mine)))
     builder.ret_void()
     return caller
+
+
+def this_thread(builder: ir.IRBuilder) -> ir.Value:
+    """Python's number of the thread that runs this; not 0."""
+    return builder.call(declared(builder.module, ir.FunctionType(WORD, []), "PyThread_get_thread_ident"), [])
 
 
 def publish(builder: ir.IRBuilder, function: ir.Value, data: ir.Value, count: ir.Value, statuses: ir.Value) -> None:
@@ -239,6 +246,7 @@ def publish(builder: ir.IRBuilder, function: ir.Value, data: ir.Value, count: ir
     for at, value in zip(fields, (*given, builder.zext(asked, WORD)), strict=True):
         builder.store_atomic(value, entry(builder, at), "monotonic", 8)
     builder.store_atomic(word(0), entry(builder, threads.DONE), "monotonic", 8)
+    builder.store_atomic(this_thread(builder), entry(builder, threads.OWNER), "monotonic", 8)
     place = entry(builder, threads.TICKET)
     later = builder.add(builder.lshr(builder.load(place), word(2 * NUMBER)), word(1))
     ticket = builder.or_(builder.shl(later, word(2 * NUMBER)), builder.or_(count, word(1 << NUMBER)))
