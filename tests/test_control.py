@@ -541,6 +541,7 @@ def test_ctrl_c_ends_a_map_on_all_threads(threads: int) -> None:
     script = """
 import signal, time
 import numpy as np, staticad as ad
+from staticad.runtime import threads
 
 x, times, some = ad.input("x", ("n",)), ad.input("times", ("t", 0)), np.linspace(0, 1, 10)
 f = ad.compile([x, times], ad.map(lambda v: ad.scan(lambda h, _: (ad.sin(h), None), v, times)[0], x), parallel=True)
@@ -550,19 +551,26 @@ again = lambda v: ad.while_loop(lambda s: s[1] < 10**5, lambda s: (ad.sin(s[0]),
 g = ad.compile([x], ad.map(again, x), parallel=True)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 endless = np.empty((10**13, 0))
-for f_, given in (f, (some, endless)), (f, (many, np.empty((10**7, 0)))), (f, (np.ones(2), endless)), (g, (many,)):
+long = np.empty((10**7, 0))
+cases = [(f, (some, endless)), (f, (many, long)), (f, (np.ones(2), endless)), (g, (many,))]
+words = [(), (), (), (), ((threads.ALONE, 10**15),), ((threads.BUSY, 1),)]  # then all chunks by the thread that calls
+for (f_, given), set_ in zip([*cases, cases[1], cases[1]], words):
+    for at, value in set_:
+        threads.table[at] = value
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     start = time.perf_counter()
     try:
         f_(*given)
     except KeyboardInterrupt:
-        assert time.perf_counter() - start < 3
+        assert time.perf_counter() - start < 20  # soon, on a machine that does much else
         print("ended")
+    for at, _ in set_:
+        threads.table[at] = 0
     assert np.array_equal(f(some, np.empty((3, 0))), right)
 """
     env = {**os.environ, "NUMBA_NUM_THREADS": str(threads)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, timeout=100)
-    assert done.stdout == "ended\n" * 4, done.stderr
+    assert done.stdout == "ended\n" * 6, done.stderr
 
 
 @pytest.mark.parametrize("weight", [None, 4])

@@ -45,14 +45,16 @@ def write_interrupted(module: ir.Module, symbol: str, element: Any) -> None:
         return builder.call(ir.Function(module, kind, name), args)
 
     foreign = builder.icmp_unsigned("==", python("PyGILState_GetThisThreadState", BYTE), BYTE(None))
-    with builder.if_then(foreign):
-        builder.ret(builder.icmp_unsigned("!=", builder.load_atomic(stop, "monotonic", 8), word(0)))
+    owner = builder.load_atomic(entry(builder, threads.OWNER), "monotonic", 8)
+    owns = builder.icmp_unsigned("==", owner, this_thread(builder))
+    stopped = builder.icmp_unsigned("!=", builder.load_atomic(stop, "monotonic", 8), word(0))
+    with builder.if_then(builder.or_(foreign, builder.and_(owns, stopped))):  # the owner may do another one's chunk
+        builder.ret(stopped)
     state = python("PyGILState_Ensure", NUMBER)
     raised = builder.icmp_signed("!=", python("PyErr_CheckSignals", NUMBER), NUMBER(0))
     with builder.if_then(raised):
         python("PyErr_Clear", ir.VoidType())
-        owner = builder.load_atomic(entry(builder, threads.OWNER), "monotonic", 8)
-        with builder.if_then(builder.icmp_unsigned("==", owner, this_thread(builder))):
+        with builder.if_then(owns):
             builder.store_atomic(word(1), stop, "monotonic", 8)
     python("PyGILState_Release", ir.VoidType(), state)
     builder.ret(raised)

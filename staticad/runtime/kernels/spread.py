@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from staticad.runtime import flow, threads
 from staticad.runtime.flow import placed
-from staticad.runtime.kernels.team import BYTE, CHUNK, INT, WORD, c_function, define, entry, job, word
+from staticad.runtime.kernels.team import BYTE, CHUNK, INT, WORD, c_function, define, entry, in_turn, job, word
 
 #: Units of estimated work (32 are about a nanosecond, 16 microseconds in all) that a chunk should have at least.
 UNITS, LEAST = 32, 512_000
@@ -92,12 +92,12 @@ def run(module: ir.Module) -> ir.Function:
     with builder.if_then(builder.load(outside)):
         taken = builder.cmpxchg(busy, word(0), word(1), "acquire", "monotonic")
         builder.store(builder.extract_value(taken, 1), outside)
-    with builder.if_else(builder.load(outside)) as (at_once, in_turn):
+    with builder.if_else(builder.load(outside)) as (at_once, by_itself):
         with at_once:
             builder.call(job(module), [work, data, count, statuses])
             builder.store_atomic(word(0), busy, "release", 8)
-        with in_turn, flow.steps(builder, count) as loop:
-            builder.store(builder.call(work, [data, loop, count]), builder.gep(statuses, [loop]))
+        with by_itself:
+            in_turn(builder, work, data, count, statuses)
     first = placed(builder, word(0))
     with flow.steps(builder, count) as loop:
         status = builder.load(builder.gep(statuses, [builder.sub(builder.sub(count, word(1)), loop)]))

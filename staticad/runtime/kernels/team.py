@@ -107,6 +107,17 @@ def do(
     return builder.icmp_unsigned("==", builder.add(before, word(1)), count)
 
 
+def in_turn(builder: ir.IRBuilder, function: ir.Value, data: ir.Value, count: ir.Value, statuses: ir.Value) -> None:
+    """Do all chunks, none after one that fails."""
+    failed = placed(builder, word(0))
+    with steps(builder, count) as loop:
+        builder.store(word(0), builder.gep(statuses, [loop]))
+        with builder.if_then(builder.icmp_signed("==", builder.load(failed), word(0))):
+            status = builder.call(function, [data, loop, count])
+            builder.store(status, builder.gep(statuses, [loop]))
+            builder.store(status, failed)
+
+
 def exchange(builder: ir.IRBuilder, place: ir.Value, value: int) -> ir.Value:
     return builder.atomic_rmw("xchg", place, word(value), "seq_cst")
 
@@ -193,8 +204,7 @@ def job(module: ir.Module) -> ir.Function:
     start = clock(builder)
     alone = builder.load(entry(builder, threads.ALONE))
     with builder.if_then(builder.icmp_signed(">", alone, word(0)), likely=False):
-        with steps(builder, count) as loop:
-            builder.store(builder.call(function, [data, loop, count]), builder.gep(statuses, [loop]))
+        in_turn(builder, function, data, count, statuses)
         builder.store(builder.sub(alone, builder.sub(clock(builder), start)), entry(builder, threads.ALONE))
         builder.ret_void()
     publish(builder, *caller.args)
